@@ -1,0 +1,123 @@
+//! A flow's entry. A flow has two, one for each direction, keyed by the tuple as it is seen on the wire
+//! there; each holds the whole rewrite for its direction.
+
+pub mod tcp;
+pub mod timeouts;
+
+use self::{tcp::State, timeouts::Timeouts};
+use crate::{
+    family::Family,
+    proto,
+    settings::slots,
+    tuple::{Direction, Endpoints, Tuple},
+};
+
+/// One direction of a flow.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow<F: Family> {
+    /// What the packet's addresses and ports become.
+    pub to: Endpoints<F>,
+    /// Protocol number, as in the key.
+    pub protocol: u8,
+    /// A [`State`].
+    pub state: u8,
+    /// Bits of [`Flow::ORIGINAL`] and its fellows.
+    pub flags: u8,
+    /// Always 0.
+    pub zero: u8,
+    /// The same number in both entries of a flow and, in practice, in no other: tells whether the partner
+    /// found by its tuple is the partner still.
+    pub id: u64,
+    /// When a packet last went this way.
+    pub last_seen: u64,
+    /// When the flow was opened.
+    pub created: u64,
+    /// Packets that went this way.
+    pub packets: u64,
+    /// Their bytes, from the IP header on.
+    pub bytes: u64,
+    /// Generation slot of the binding that the flow came by, or [`slots::NOBODY`].
+    pub binding: u32,
+    /// That slot's generation when the flow was opened.
+    pub binding_generation: u32,
+    /// Generation slot of the host's address that the flow uses, or [`slots::NOBODY`].
+    pub address: u32,
+    /// That slot's generation when the flow was opened.
+    pub address_generation: u32,
+    /// TCP: the acknowledgment number that this direction sent last. A reset from the other side counts
+    /// only when it stands exactly there (RFC 5961, 3.2).
+    pub acknowledged: u32,
+    /// When the endpoint-independent mapping wants to be pushed forward next, in seconds of
+    /// `CLOCK_MONOTONIC`; 0 for a flow without one.
+    pub mapping_due: u32,
+}
+
+impl<F: Family> Flow<F> {
+    /// This direction is the one that opened the flow.
+    pub const ORIGINAL: u8 = 1;
+    /// The flow came to a published port (else it was masqueraded).
+    pub const PUBLISHED: u8 = 2;
+    /// A packet went the other way too.
+    pub const ANSWERED: u8 = 4;
+    /// Both directions are seen as coming from an endpoint (a container's own way to a published port).
+    pub const HAIRPIN: u8 = 8;
+
+    /// All zero: a place to fill.
+    pub const NONE: Self = Self {
+        to: Endpoints::NONE,
+        protocol: 0,
+        state: 0,
+        flags: 0,
+        zero: 0,
+        id: 0,
+        last_seen: 0,
+        created: 0,
+        packets: 0,
+        bytes: 0,
+        binding: slots::NOBODY,
+        binding_generation: 0,
+        address: slots::NOBODY,
+        address_generation: 0,
+        acknowledged: 0,
+        mapping_due: 0,
+    };
+
+    /// Whether all of `flags` are set.
+    #[must_use]
+    #[inline(always)]
+    pub const fn has(&self, flags: u8) -> bool {
+        self.flags & flags == flags
+    }
+
+    /// The key of the flow's other entry: what an answer to the rewritten packet carries.
+    #[must_use]
+    #[inline(always)]
+    pub const fn partner(&self, direction: Direction) -> Tuple<F> {
+        let direction = if self.has(Self::HAIRPIN) {
+            direction
+        } else {
+            direction.opposite()
+        };
+        Tuple::new(&self.to.reversed(), self.protocol, direction)
+    }
+
+    /// How long the flow outlives its last packet, in nanoseconds.
+    #[must_use]
+    #[inline(always)]
+    pub fn timeout(&self, timeouts: &Timeouts) -> u64 {
+        match self.protocol {
+            proto::TCP => timeouts.tcp(State::from_raw(self.state)),
+            proto::UDP if self.has(Self::ANSWERED) => timeouts.udp_stream,
+            proto::UDP => timeouts.udp,
+            _ => timeouts.icmp,
+        }
+    }
+
+    /// Whether the flow, as far as this direction knows, has been idle for too long.
+    #[must_use]
+    #[inline(always)]
+    pub fn is_expired(&self, timeouts: &Timeouts, now: u64) -> bool {
+        now.saturating_sub(self.last_seen) >= self.timeout(timeouts)
+    }
+}

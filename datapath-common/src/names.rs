@@ -1,0 +1,93 @@
+//! Maps and programs by name, each written once. BPF object names end after 15 bytes
+//! (`BPF_OBJ_NAME_LEN` in include/uapi/linux/bpf.h): longer ones would be cut where `bpftool` prints them.
+
+/// Maps, as `bpftool map` and the pin directory show them.
+pub mod maps {
+    /// Published ports, IPv4.
+    pub const BINDINGS4: &str = "BINDINGS4";
+    /// Published ports, IPv6.
+    pub const BINDINGS6: &str = "BINDINGS6";
+    /// Counters of the published ports, by slot.
+    pub const BINDING_STATS: &str = "BINDING_STATS";
+    /// Established flows, IPv4.
+    pub const FLOWS4: &str = "FLOWS4";
+    /// Established flows, IPv6.
+    pub const FLOWS6: &str = "FLOWS6";
+    /// Half-open and unanswered flows, IPv4.
+    pub const HALF4: &str = "HALF4";
+    /// Half-open and unanswered flows, IPv6.
+    pub const HALF6: &str = "HALF6";
+    /// Endpoint-independent mappings, IPv4.
+    pub const MAPPINGS4: &str = "MAPPINGS4";
+    /// Endpoint-independent mappings, IPv6.
+    pub const MAPPINGS6: &str = "MAPPINGS6";
+    /// Fragmented datagrams under way, IPv4.
+    pub const FRAGMENTS4: &str = "FRAGMENTS4";
+    /// Fragmented datagrams under way, IPv6.
+    pub const FRAGMENTS6: &str = "FRAGMENTS6";
+    /// Managed networks, IPv4.
+    pub const NETWORKS4: &str = "NETWORKS4";
+    /// Managed networks, IPv6.
+    pub const NETWORKS6: &str = "NETWORKS6";
+    /// The host's addresses, IPv4.
+    pub const LOCALS4: &str = "LOCALS4";
+    /// The host's addresses, IPv6.
+    pub const LOCALS6: &str = "LOCALS6";
+    /// Addresses by uplink, IPv4.
+    pub const UPLINKS4: &str = "UPLINKS4";
+    /// Addresses by uplink, IPv6.
+    pub const UPLINKS6: &str = "UPLINKS6";
+    /// Counters by reason.
+    pub const REASONS: &str = "REASONS";
+    /// The settings.
+    pub const SETTINGS: &str = "SETTINGS";
+    /// Generations by slot.
+    pub const GENERATIONS: &str = "GENERATIONS";
+
+    /// All that are pinned.
+    pub const ALL: &[&str] = &[
+        BINDINGS4,
+        BINDINGS6,
+        BINDING_STATS,
+        FLOWS4,
+        FLOWS6,
+        HALF4,
+        HALF6,
+        MAPPINGS4,
+        MAPPINGS6,
+        FRAGMENTS4,
+        FRAGMENTS6,
+        NETWORKS4,
+        NETWORKS6,
+        LOCALS4,
+        LOCALS6,
+        UPLINKS4,
+        UPLINKS6,
+        REASONS,
+        SETTINGS,
+        GENERATIONS,
+    ];
+}
+
+/// Programs.
+pub mod programs {
+    /// TC ingress of an uplink.
+    pub const UPLINK_INGRESS: &str = "uplink_ingress";
+    /// TC egress of an uplink.
+    pub const UPLINK_EGRESS: &str = "uplink_egress";
+    /// TC ingress of a managed bridge.
+    pub const BRIDGE_INGRESS: &str = "bridge_ingress";
+
+    /// All of them.
+    pub const ALL: &[&str] = &[UPLINK_INGRESS, UPLINK_EGRESS, BRIDGE_INGRESS];
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn names_fit_the_kernel() {
+        for name in super::maps::ALL.iter().chain(super::programs::ALL) {
+            assert!(name.len() <= 15, "{name}");
+        }
+    }
+}
