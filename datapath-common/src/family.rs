@@ -9,7 +9,7 @@ use core::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use crate::proto;
+use crate::{checksum, proto};
 
 mod sealed {
     pub trait Sealed {}
@@ -37,6 +37,8 @@ pub trait Family: sealed::Sealed + Copy + Clone + Debug + Eq + Hash + Ord + 'sta
     const ECHO_REPLY: u8;
     /// Whether the header carries a checksum of its own (IPv4 only).
     const HEADER_CHECKSUM: bool;
+    /// The first address of the link-local prefix: 169.254.0.0 of /16, fe80:: of /10.
+    const LINK_LOCAL: Self::Addr;
 }
 
 /// An address of one family.
@@ -51,6 +53,8 @@ pub trait Address: Copy + Clone + Debug + Eq + Hash + Ord + Into<IpAddr> + 'stat
     fn is_loopback(&self) -> bool;
     /// Whether the first `bits` bits of both are the same. More bits than the address has are all of them.
     fn same_prefix(&self, other: &Self, bits: u32) -> bool;
+    /// What the change from `self` to `to` adds to a ones'-complement sum (see [`crate::checksum`]).
+    fn difference(&self, to: &Self) -> u32;
     /// The address of a general [`IpAddr`], if it is of this family.
     fn from_ip(ip: IpAddr) -> Option<Self>;
 }
@@ -84,6 +88,7 @@ impl Family for V4 {
     const ECHO_REQUEST: u8 = 8;
     const ECHO_REPLY: u8 = 0;
     const HEADER_CHECKSUM: bool = true;
+    const LINK_LOCAL: Addr4 = Addr4([169, 254, 0, 0]);
 }
 
 impl Family for V6 {
@@ -96,6 +101,7 @@ impl Family for V6 {
     const ECHO_REQUEST: u8 = 128;
     const ECHO_REPLY: u8 = 129;
     const HEADER_CHECKSUM: bool = false;
+    const LINK_LOCAL: Addr6 = Addr6([0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
 }
 
 impl Address for Addr4 {
@@ -117,6 +123,11 @@ impl Address for Addr4 {
     fn same_prefix(&self, other: &Self, bits: u32) -> bool {
         let differ = u32::from_be_bytes(self.0) ^ u32::from_be_bytes(other.0);
         bits == 0 || differ.checked_shr(32u32.saturating_sub(bits)).unwrap_or(0) == 0
+    }
+
+    #[inline(always)]
+    fn difference(&self, to: &Self) -> u32 {
+        checksum::difference(&[u32::from_ne_bytes(self.0)], &[u32::from_ne_bytes(to.0)])
     }
 
     fn from_ip(ip: IpAddr) -> Option<Self> {
@@ -149,6 +160,11 @@ impl Address for Addr6 {
             && word_prefix(mine.1, theirs.1, bits.saturating_sub(64).min(64))
     }
 
+    #[inline(always)]
+    fn difference(&self, to: &Self) -> u32 {
+        checksum::difference(&self.quarters(), &to.quarters())
+    }
+
     fn from_ip(ip: IpAddr) -> Option<Self> {
         match ip {
             IpAddr::V4(_) => None,
@@ -158,6 +174,17 @@ impl Address for Addr6 {
 }
 
 impl Addr6 {
+    #[inline(always)]
+    const fn quarters(&self) -> [u32; 4] {
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = self.0;
+        [
+            u32::from_ne_bytes([a, b, c, d]),
+            u32::from_ne_bytes([e, f, g, h]),
+            u32::from_ne_bytes([i, j, k, l]),
+            u32::from_ne_bytes([m, n, o, p]),
+        ]
+    }
+
     #[inline(always)]
     const fn words(&self) -> (u64, u64) {
         let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = self.0;

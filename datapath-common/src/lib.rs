@@ -19,6 +19,7 @@
 //! | [`conntrack`] | a flow's entry, TCP's states, timeouts |
 //! | [`binding`] | a published port |
 //! | [`network`], [`uplink`] | what is translated, and to which address |
+//! | [`checksum`] | the Internet checksum, mended along with the fields it covers |
 //! | [`ports`] | which source ports masquerade tries |
 //! | [`fragment`] | the note that a first fragment leaves for the rest |
 //! | [`reason`] | why a packet was translated, left alone or dropped |
@@ -32,6 +33,7 @@ extern crate std;
 
 pub mod abi;
 pub mod binding;
+pub mod checksum;
 pub mod conntrack;
 pub mod family;
 pub mod fragment;

@@ -12,7 +12,7 @@ pub struct PortRange {
 
 /// How many ports are tried before a new flow is refused. With nine of ten ports taken, the chance that all
 /// of them are is below 0.2 %.
-pub const MAX_TRIES: u32 = 64;
+pub const MAX_TRIES: u32 = 16;
 
 impl PortRange {
     /// What Linux uses for its own outgoing connections (`net.ipv4.ip_local_port_range`).

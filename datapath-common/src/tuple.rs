@@ -70,6 +70,9 @@ pub struct Tuple<F: Family> {
 }
 
 impl<F: Family> Tuple<F> {
+    /// All zero.
+    pub const NONE: Self = Self::new(&Endpoints::NONE, 0, Direction::FromEndpoint);
+
     /// The key of a packet with these endpoints.
     #[must_use]
     #[inline(always)]

@@ -62,6 +62,8 @@ impl<F: Family> Flow<F> {
     pub const ANSWERED: u8 = 4;
     /// Both directions are seen as coming from an endpoint (a container's own way to a published port).
     pub const HAIRPIN: u8 = 8;
+    /// The network keeps its own addresses: nothing is rewritten, the answers are let in.
+    pub const ROUTED: u8 = 16;
 
     /// All zero: a place to fill.
     pub const NONE: Self = Self {

@@ -1,0 +1,116 @@
+//! The Internet checksum, changed along with the fields that it covers (RFC 1624).
+//!
+//! The checksum is the complement of the ones'-complement sum of 16-bit words. When words change, it can be
+//! mended from the difference alone, without reading the rest of the packet: `HC' = ~(~HC + ~m + m')`
+//! (RFC 1624, eq. 3). A checksum that was wrong before is wrong by as much afterwards, so damage is never
+//! laundered into a valid packet.
+//!
+//! Ones'-complement sums do not care for byte order (RFC 1071, 2B) as long as all words are read alike, so
+//! everything here is done on words as they lie in memory.
+
+/// What a change of words adds to a ones'-complement sum: `sum(to) - sum(from)`, folded to 32 bits.
+///
+/// The result is what the kernel calls a `__wsum`: `bpf_l4_csum_replace` takes it as its difference.
+#[must_use]
+#[inline(always)]
+pub fn difference<const N: usize>(from: &[u32; N], to: &[u32; N]) -> u32 {
+    let mut sum = 0u64;
+    for (old, new) in from.iter().zip(to) {
+        sum += u64::from(!*old) + u64::from(*new);
+    }
+    fold64(sum)
+}
+
+/// The sum of two differences.
+#[must_use]
+#[inline(always)]
+pub const fn add(a: u32, b: u32) -> u32 {
+    fold64(a as u64 + b as u64)
+}
+
+/// The checksum after its words changed by `difference`. Both checksums are as they lie in memory.
+#[must_use]
+#[inline(always)]
+pub const fn mend(checksum: u16, difference: u32) -> u16 {
+    !fold32(add(!checksum as u32, difference))
+}
+
+/// As [`mend`], by UDP's rule over IPv4: 0 means that there is none, and stays; one that becomes 0 is sent
+/// as all ones (RFC 768).
+#[must_use]
+#[inline(always)]
+pub const fn mend_udp(checksum: u16, difference: u32) -> u16 {
+    if checksum == 0 {
+        return 0;
+    }
+    match mend(checksum, difference) {
+        0 => 0xffff,
+        mended => mended,
+    }
+}
+
+#[inline(always)]
+const fn fold64(sum: u64) -> u32 {
+    let sum = (sum & 0xffff_ffff) + (sum >> 32);
+    (sum + (sum >> 32)) as u32
+}
+
+#[inline(always)]
+const fn fold32(sum: u32) -> u16 {
+    let sum = (sum & 0xffff) + (sum >> 16);
+    (sum + (sum >> 16)) as u16
+}
+
+#[cfg(test)]
+mod tests {
+    use internet_checksum::checksum;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn words(bytes: &[u8; 12]) -> [u32; 3] {
+        let mut words = [0; 3];
+        for (word, chunk) in words.iter_mut().zip(bytes.chunks_exact(4)) {
+            *word = u32::from_ne_bytes(chunk.try_into().unwrap());
+        }
+        words
+    }
+
+    /// RFC 1624, section 4: the worked example, whose result is 0x0000 and not 0xffff.
+    #[test]
+    fn the_example_of_the_rfc() {
+        let difference = add(!0x5555u32 & 0xffff, 0x3285);
+        assert_eq!(mend(0xdd2f, difference), 0x0000);
+    }
+
+    #[test]
+    fn udp_keeps_its_two_zeros() {
+        assert_eq!(mend_udp(0, 0x1234), 0);
+        let difference = add(!0x5555u32 & 0xffff, 0x3285);
+        assert_eq!(mend_udp(0xdd2f, difference), 0xffff);
+    }
+
+    proptest! {
+        /// Against an implementation that is not ours: mending gives what summing anew would.
+        #[test]
+        fn mending_is_summing_anew(rest: [u8; 20], from: [u8; 12], to: [u8; 12]) {
+            let sum = |part: &[u8; 12]| checksum(&[rest.as_slice(), part].concat());
+            let before = u16::from_ne_bytes(sum(&from));
+            let after = mend(before, difference(&words(&from), &words(&to)));
+            let anew = u16::from_ne_bytes(sum(&to));
+            // Ones' complement has two zeros.
+            prop_assert!(after == anew || (after ^ anew) == 0xffff && (after == 0 || anew == 0));
+        }
+
+        /// A wrong checksum stays wrong.
+        #[test]
+        fn damage_is_not_laundered(rest: [u8; 20], from: [u8; 12], to: [u8; 12], damage in 1u16..0xffff) {
+            let sum = |part: &[u8; 12]| checksum(&[rest.as_slice(), part].concat());
+            let good = u16::from_ne_bytes(sum(&from));
+            let bad = mend(good, u32::from(damage));
+            let after = mend(bad, difference(&words(&from), &words(&to)));
+            let anew = u16::from_ne_bytes(sum(&to));
+            prop_assert!(after != anew);
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! One lookup: the flow that a packet belongs to, if it lives.
+
+use datapath_common::{
+    conntrack::Flow,
+    settings::{Settings, slots},
+    tuple::{Direction, Endpoints, Tuple},
+};
+
+use super::track;
+use crate::{
+    maps::{self, Maps, SETTINGS},
+    parse::Headers,
+};
+
+/// Where an entry was found.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Tier {
+    Established,
+    Half,
+}
+
+/// Finds the packet's flow, follows its state, and writes to `to` what the packet's addresses and ports
+/// become.
+#[inline(never)]
+pub fn find<F: Maps>(
+    headers: &Headers<F>,
+    direction: Direction,
+    to: &mut Endpoints<F>,
+    now: u64,
+) -> Option<()> {
+    let tuple = Tuple::new(&headers.endpoints, headers.protocol, direction);
+    let (entry, tier) = match F::flows().get_ptr_mut(&tuple) {
+        Some(entry) => (entry, Tier::Established),
+        None => (F::half().get_ptr_mut(&tuple)?, Tier::Half),
+    };
+    // SAFETY: an entry's memory stays valid while the program runs (RCU); what is read may be of a moment
+    // ago, which is the moment that the packet was seen.
+    let flow = unsafe { &mut *entry };
+    if !is_alive(flow, direction, tier, now) {
+        retire(&tuple, flow.partner(direction), flow.id);
+        return None;
+    }
+    track::track(flow, headers, &tuple, direction, tier, now);
+    *to = flow.to;
+    Some(())
+}
+
+/// Whether the flow still means something: nothing that it depends on has changed, and it is in use.
+#[inline(always)]
+pub fn is_alive<F: Maps>(flow: &Flow<F>, direction: Direction, tier: Tier, now: u64) -> bool {
+    match SETTINGS.get(0) {
+        Some(settings) => is_current(flow) && is_fresh(flow, direction, tier, settings, now),
+        None => false,
+    }
+}
+
+/// Whether the binding and the address that the flow depends on are those it was opened with.
+#[inline(always)]
+fn is_current<F: Maps>(flow: &Flow<F>) -> bool {
+    (flow.binding == slots::NOBODY || maps::generation(flow.binding) == flow.binding_generation)
+        && (flow.address == slots::NOBODY
+            || maps::generation(flow.address) == flow.address_generation)
+}
+
+/// Whether the flow has not been idle for too long, in either direction. A half-open one must also have its
+/// partner still: the LRU map evicts entries one by one, and a flow lives and dies whole.
+#[inline(always)]
+fn is_fresh<F: Maps>(
+    flow: &Flow<F>,
+    direction: Direction,
+    tier: Tier,
+    settings: &Settings,
+    now: u64,
+) -> bool {
+    let expired = flow.is_expired(&settings.timeouts, now);
+    if !expired && tier == Tier::Established {
+        return true;
+    }
+    let partner = flow.partner(direction);
+    let found = match tier {
+        Tier::Established => F::flows().get_ptr(&partner),
+        Tier::Half => F::half().get_ptr(&partner),
+    };
+    let Some(found) = found else { return false };
+    // SAFETY: as in `find`.
+    let other = unsafe { &*found };
+    other.id == flow.id && (!expired || !other.is_expired(&settings.timeouts, now))
+}
+
+/// Takes both entries of a flow out, the partner only if it is the partner still.
+#[inline(never)]
+pub fn retire<F: Maps>(tuple: &Tuple<F>, partner: Tuple<F>, id: u64) {
+    let _ = F::flows().remove(tuple);
+    let _ = F::half().remove(tuple);
+    for map in [F::flows().get_ptr(&partner), F::half().get_ptr(&partner)] {
+        let Some(found) = map else { continue };
+        // SAFETY: as in `find`.
+        if unsafe { (*found).id } == id {
+            let _ = F::flows().remove(&partner);
+            let _ = F::half().remove(&partner);
+            return;
+        }
+    }
+}

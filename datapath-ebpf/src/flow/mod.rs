@@ -1,0 +1,11 @@
+//! Flows: found, followed, opened.
+//!
+//! Two tiers: what is half-open or unanswered lives in an LRU map, what is established in a map that nothing
+//! evicts from, so that a flood turns over the first and never touches the second.
+
+mod find;
+mod open;
+mod track;
+
+pub use find::find;
+pub use open::{Opening, may_open, open};

@@ -1,0 +1,177 @@
+//! A flow opened: the answers' tuple claimed, then both entries in place, or neither.
+
+use aya_ebpf::bindings::BPF_NOEXIST;
+use datapath_common::{
+    conntrack::{Flow, tcp::State},
+    family::Family,
+    ports::MAX_TRIES,
+    proto,
+    reason::Reason,
+    tuple::{Direction, Endpoints, Tuple},
+};
+
+use super::{
+    find::{self, Tier},
+    track,
+};
+use crate::{
+    bpf,
+    maps::{Maps, SETTINGS},
+    parse::Headers,
+};
+
+const NOEXIST: u64 = BPF_NOEXIST as u64;
+
+/// What is to be opened.
+pub struct Opening<F: Family> {
+    /// The first packet's key.
+    pub tuple: Tuple<F>,
+    /// What its addresses and ports become. The source port is a wish: another is taken where an answer's
+    /// tuple is not free.
+    pub to: Endpoints<F>,
+    /// Which way the first packet goes.
+    pub direction: Direction,
+    /// Flags of the entry, without those that the state sets.
+    pub flags: u8,
+    /// The binding it came by, with its generation.
+    pub binding: (u32, u32),
+    /// The host's address it uses, with its generation.
+    pub address: (u32, u32),
+    /// Bytes of the first packet.
+    pub bytes: u64,
+    /// Now.
+    pub now: u64,
+    /// The port may not change: a mapping has claimed it.
+    pub fixed: bool,
+    /// The answers' key, as far as the search has come.
+    pub answers: Tuple<F>,
+}
+
+/// Opens it. `opening.to` is then what the packet becomes; `flow` is room to build the entries in.
+///
+/// `usable` says whether a source port may be taken at all (nobody else's, whatever the flow tables say).
+#[inline(always)]
+pub fn open<F: Maps>(
+    opening: &mut Opening<F>,
+    flow: &mut Flow<F>,
+    usable: impl Fn(u16) -> bool,
+) -> Result<(), Reason> {
+    let settings = SETTINGS.get(0).ok_or(Reason::TableFull)?;
+    *flow = Flow::NONE;
+    flow.protocol = opening.tuple.protocol;
+    flow.id = opening.now ^ (u64::from(bpf::random()) << 32);
+    flow.created = opening.now;
+    flow.last_seen = opening.now;
+    (flow.binding, flow.binding_generation) = opening.binding;
+    (flow.address, flow.address_generation) = opening.address;
+    if opening.tuple.protocol == proto::TCP {
+        flow.state = State::SynSent as u8;
+    }
+    for attempt in 0..MAX_TRIES {
+        if attempt > 0 {
+            if opening.fixed {
+                break;
+            }
+            opening.to.sport = settings.ports.candidate(bpf::random());
+        }
+        if !usable(opening.to.sport) {
+            continue;
+        }
+        match claim(opening, flow) {
+            Claim::Won => return Ok(()),
+            Claim::Taken => {}
+            Claim::Lost => {
+                // Another CPU opened the same flow meanwhile: it is that one's.
+                let winner = F::half().get_ptr(&opening.tuple).ok_or(Reason::TableFull)?;
+                // SAFETY: valid while the program runs.
+                opening.to = unsafe { (*winner).to };
+                return Ok(());
+            }
+            Claim::Full => return Err(Reason::TableFull),
+        }
+    }
+    Err(Reason::PortsExhausted)
+}
+
+#[derive(PartialEq, Eq)]
+enum Claim {
+    Won,
+    Taken,
+    Lost,
+    Full,
+}
+
+/// Puts both entries in place. The answers' first: it is the claim, and an atomic one.
+#[inline(never)]
+fn claim<F: Maps>(opening: &mut Opening<F>, flow: &mut Flow<F>) -> Claim {
+    const EEXIST: i32 = -17;
+    let direction = opening.direction;
+    flow.flags = opening.flags | Flow::<F>::ORIGINAL;
+    flow.to = opening.to;
+    opening.answers = flow.partner(direction);
+    let answers = &opening.answers;
+    flow.flags = opening.flags;
+    flow.to = opening.tuple.endpoints().reversed();
+    flow.packets = 0;
+    flow.bytes = 0;
+    if !is_free(answers, direction.opposite(), opening.now) {
+        return Claim::Taken;
+    }
+    match F::half().insert(answers, &*flow, NOEXIST) {
+        Ok(()) => {}
+        Err(EEXIST) => return Claim::Taken,
+        Err(_) => return Claim::Full,
+    }
+    // A flow may have been promoted between the two looks: it is in the other tier then.
+    if F::flows().get_ptr(answers).is_some() {
+        let _ = F::half().remove(answers);
+        return Claim::Taken;
+    }
+    flow.flags = opening.flags | Flow::<F>::ORIGINAL;
+    flow.to = opening.to;
+    flow.packets = 1;
+    flow.bytes = opening.bytes;
+    match F::half().insert(&opening.tuple, &*flow, NOEXIST) {
+        Ok(()) => {
+            track::count(flow.binding, opening.bytes, 1);
+            Claim::Won
+        }
+        Err(EEXIST) => {
+            let _ = F::half().remove(answers);
+            Claim::Lost
+        }
+        Err(_) => {
+            let _ = F::half().remove(answers);
+            Claim::Full
+        }
+    }
+}
+
+/// Whether no living flow has this key. A dead one that still lies there is taken out.
+#[inline(always)]
+fn is_free<F: Maps>(key: &Tuple<F>, direction: Direction, now: u64) -> bool {
+    let (found, tier) = match F::flows().get_ptr(key) {
+        Some(found) => (found, Tier::Established),
+        None => match F::half().get_ptr(key) {
+            Some(found) => (found, Tier::Half),
+            None => return true,
+        },
+    };
+    // SAFETY: valid while the program runs.
+    let flow = unsafe { &*found };
+    if find::is_alive(flow, direction, tier, now) {
+        return false;
+    }
+    find::retire(key, flow.partner(direction), flow.id);
+    true
+}
+
+/// Whether the packet may open a flow: a first segment, a datagram, a request. Never an answer.
+#[inline(always)]
+pub fn may_open<F: Maps>(headers: &Headers<F>) -> bool {
+    match headers.protocol {
+        proto::TCP => datapath_common::conntrack::tcp::may_open(headers.tcp_flags),
+        proto::UDP => true,
+        _ => headers.icmp_type == F::ECHO_REQUEST,
+    }
+}

@@ -1,0 +1,119 @@
+//! A packet's mark on its flow: counters, the idle clock, TCP's state, and promotion once it is answered.
+
+use datapath_common::{
+    conntrack::{Flow, tcp::State},
+    proto,
+    settings::slots,
+    tuple::{Direction, Tuple},
+};
+
+use super::find::Tier;
+use crate::{
+    maps::{BINDING_STATS, Maps},
+    parse::Headers,
+};
+
+/// The kernel's `BPF_ANY`: insert or replace.
+const ANY: u64 = 0;
+
+/// Follows one packet.
+#[inline(always)]
+pub fn track<F: Maps>(
+    flow: &mut Flow<F>,
+    headers: &Headers<F>,
+    tuple: &Tuple<F>,
+    direction: Direction,
+    tier: Tier,
+    now: u64,
+) {
+    let bytes = u64::from(headers.length);
+    // One direction of a flow arrives at one queue, so on one CPU: no atomic is paid for.
+    flow.packets += 1;
+    flow.bytes += bytes;
+    count(flow.binding, bytes, 0);
+    let tcp = headers.protocol == proto::TCP;
+    let control =
+        tcp && (headers.tcp_flags & proto::tcp::CONTROL != 0 || flow.state == State::SynRecv as u8);
+    if control || tier == Tier::Half {
+        attend(flow, headers, tuple, direction, tier);
+    }
+    if tcp && headers.tcp_flags & proto::tcp::ACK != 0 {
+        flow.acknowledged = headers.acknowledgment;
+    }
+    if !tcp || State::from_raw(flow.state).is_some_and(State::refreshes) {
+        flow.last_seen = now;
+    }
+}
+
+/// Counts for a binding, if the flow came by one.
+#[inline(always)]
+pub fn count(binding: u32, bytes: u64, flows: u64) {
+    if binding == slots::NOBODY {
+        return;
+    }
+    if let Some(stats) = BINDING_STATS.get_ptr_mut(binding) {
+        // SAFETY: this CPU's own place; nothing else runs on it meanwhile.
+        unsafe {
+            (*stats).packets += 1;
+            (*stats).bytes += bytes;
+            (*stats).flows += flows;
+        }
+    }
+}
+
+/// The side road: the state may change, or the flow may be answered for the first time.
+#[inline(never)]
+fn attend<F: Maps>(
+    flow: &mut Flow<F>,
+    headers: &Headers<F>,
+    tuple: &Tuple<F>,
+    direction: Direction,
+    tier: Tier,
+) {
+    let partner_key = flow.partner(direction);
+    let found = match tier {
+        Tier::Established => F::flows().get_ptr_mut(&partner_key),
+        Tier::Half => F::half().get_ptr_mut(&partner_key),
+    };
+    let Some(found) = found else { return };
+    // SAFETY: another entry than `flow`; its memory stays valid while the program runs.
+    let partner = unsafe { &mut *found };
+    if partner.id != flow.id {
+        return;
+    }
+    let original = flow.has(Flow::<F>::ORIGINAL);
+    if !original {
+        flow.flags |= Flow::<F>::ANSWERED;
+        partner.flags |= Flow::<F>::ANSWERED;
+    }
+    let mut established = flow.has(Flow::<F>::ANSWERED);
+    if headers.protocol == proto::TCP {
+        let Some(state) = State::from_raw(flow.state) else {
+            return;
+        };
+        let exact = headers.sequence == partner.acknowledged;
+        let next = state.next(original, headers.tcp_flags, exact);
+        flow.state = next as u8;
+        partner.state = next as u8;
+        established = !matches!(next, State::SynSent | State::SynRecv | State::Close);
+    }
+    if established && tier == Tier::Half {
+        promote(flow, partner, tuple, &partner_key);
+    }
+}
+
+/// Moves a flow to the tier that nothing evicts from. When that one is full the flow stays where it is.
+///
+/// Into the new tier before out of the old: a claim is in one of them at every moment.
+#[inline(always)]
+fn promote<F: Maps>(flow: &Flow<F>, partner: &Flow<F>, tuple: &Tuple<F>, partner_key: &Tuple<F>) {
+    if F::flows().insert(tuple, flow, ANY).is_err() {
+        return;
+    }
+    if F::flows().insert(partner_key, partner, ANY).is_err() {
+        let _ = F::flows().remove(tuple);
+        return;
+    }
+    let _ = F::half().remove(tuple);
+    let _ = F::half().remove(partner_key);
+}

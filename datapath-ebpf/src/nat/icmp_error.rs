@@ -1,0 +1,159 @@
+//! ICMP errors: they quote the packet that they are about, so outside and inside are translated alike.
+//!
+//! The quoted packet went the other way, after translation. Turned round it is an answer's tuple: the entry
+//! that an answer finds says what the quoted packet was before. An error opens, ends and refreshes nothing
+//! (RFC 5508, REQ-4 and REQ-5; RFC 5382, REQ-10).
+
+use datapath_common::{
+    checksum,
+    conntrack::Flow,
+    proto,
+    reason::Reason,
+    tuple::{Direction, Endpoints, Tuple},
+};
+
+use super::rewrite;
+use crate::{
+    maps::{self, Maps, Work},
+    packet::{Covers, Packet},
+    parse::{Parse, Quoted},
+};
+
+/// An error that arrives at an uplink, about a packet that left by one.
+#[inline(always)]
+pub fn inward<P: Packet, F: Maps + Parse>(
+    packet: &mut P,
+    work: &mut Work<F>,
+) -> Result<Reason, Reason> {
+    work.quoted.read(packet, &work.headers)?;
+    let Some(flow) = about(&work.quoted, Direction::ToEndpoint) else {
+        // It may be about a packet of the host's own; to an endpoint's address it is nobody's.
+        return match maps::network::<F>(&work.headers.endpoints.dst) {
+            Some(_) => Err(Reason::IcmpErrorWithoutFlow),
+            None => Err(Reason::NotOurs),
+        };
+    };
+    work.to = flow.to.reversed();
+    work.outer.src = work.headers.endpoints.src;
+    work.outer.dst = flow.to.dst;
+    translate(packet, work)?;
+    Ok(Reason::IcmpError)
+}
+
+/// An error that leaves by an uplink, about a packet that arrived at one.
+#[inline(always)]
+pub fn outward<P: Packet, F: Maps + Parse>(
+    packet: &mut P,
+    work: &mut Work<F>,
+) -> Result<Reason, Reason> {
+    let from_endpoint = maps::network::<F>(&work.headers.endpoints.src).is_some();
+    if let Err(reason) = work.quoted.read(packet, &work.headers) {
+        return Err(if from_endpoint {
+            reason
+        } else {
+            Reason::NotOurs
+        });
+    }
+    let Some(flow) = about(&work.quoted, Direction::FromEndpoint) else {
+        let ours = from_endpoint || maps::network::<F>(&work.quoted.endpoints.dst).is_some();
+        return Err(if ours {
+            Reason::IcmpErrorWithoutFlow
+        } else {
+            Reason::NotOurs
+        });
+    };
+    work.to = flow.to.reversed();
+    // The host's own errors keep their source.
+    work.outer.src = if from_endpoint {
+        flow.to.src
+    } else {
+        work.headers.endpoints.src
+    };
+    work.outer.dst = flow.to.dst;
+    translate(packet, work)?;
+    Ok(Reason::IcmpError)
+}
+
+/// The entry that an answer to the quoted packet would find.
+#[inline(always)]
+fn about<F: Maps>(quoted: &Quoted<F>, direction: Direction) -> Option<&'static Flow<F>> {
+    let answer = Tuple::new(&quoted.endpoints.reversed(), quoted.protocol, direction);
+    let found = F::flows()
+        .get_ptr(&answer)
+        .or_else(|| F::half().get_ptr(&answer))?;
+    // SAFETY: valid while the program runs, and only read.
+    Some(unsafe { &*found })
+}
+
+/// Writes the outer addresses, and inside what the quoted packet was before it was translated.
+#[inline(always)]
+fn translate<P: Packet, F: Maps>(packet: &mut P, work: &Work<F>) -> Result<(), Reason> {
+    let headers = &work.headers;
+    let checksum = headers.l4 + 2;
+    let outside = rewrite::addresses::<P, F>(packet, headers.l3, &headers.endpoints, &work.outer)?;
+    if F::VERSION == 6 {
+        packet.mend_checksum(checksum, outside, Covers::PseudoHeader, false)?;
+    }
+    quoted_addresses(packet, checksum, &work.quoted, &work.to)?;
+    quoted_ports(packet, checksum, &work.quoted, &work.to)
+}
+
+/// The addresses of the quoted packet: payload of the ICMP message, whose checksum covers them. The change of
+/// an IPv4 header and that of its own checksum cancel out there.
+#[inline(never)]
+fn quoted_addresses<P: Packet, F: Maps>(
+    packet: &mut P,
+    icmp_checksum: u32,
+    quoted: &Quoted<F>,
+    was: &Endpoints<F>,
+) -> Result<(), Reason> {
+    let change = rewrite::change(&quoted.endpoints, was);
+    if F::HEADER_CHECKSUM {
+        let old: u16 = packet.read(quoted.l3 + 10)?;
+        packet.write(quoted.l3 + 10, &checksum::mend(old, change))?;
+    } else {
+        packet.mend_checksum(icmp_checksum, change, Covers::Payload, false)?;
+    }
+    rewrite::write_addresses(packet, quoted.l3, was)
+}
+
+/// Its ports, and its own checksum if it is quoted.
+#[inline(never)]
+fn quoted_ports<P: Packet, F: Maps>(
+    packet: &mut P,
+    icmp_checksum: u32,
+    quoted: &Quoted<F>,
+    was: &Endpoints<F>,
+) -> Result<(), Reason> {
+    let (old, new) = (rewrite::ports(&quoted.endpoints), rewrite::ports(was));
+    let ports = checksum::difference(&[old], &[new]);
+    packet.mend_checksum(icmp_checksum, ports, Covers::Payload, false)?;
+    let query = quoted.protocol != proto::TCP && quoted.protocol != proto::UDP;
+    if query {
+        packet.write(quoted.l4 + 4, &(was.sport | was.dport).to_be())?;
+    } else {
+        packet.write(quoted.l4, &new)?;
+    }
+    let mut covered = ports;
+    if quoted.protocol != proto::ICMP {
+        covered = checksum::add(covered, rewrite::change(&quoted.endpoints, was));
+    }
+    let offset = quoted.l4
+        + match quoted.protocol {
+            proto::UDP => 6,
+            proto::TCP => 16,
+            _ => 2,
+        };
+    // A quotation may end before TCP's checksum: then there is nothing to mend.
+    let Ok(old) = packet.read::<u16>(offset) else {
+        return Ok(());
+    };
+    let mended = if quoted.protocol == proto::UDP && F::VERSION == 4 {
+        checksum::mend_udp(old, covered)
+    } else {
+        checksum::mend(old, covered)
+    };
+    packet.write(offset, &mended)?;
+    let difference = checksum::difference(&[u32::from(old)], &[u32::from(mended)]);
+    packet.mend_checksum(icmp_checksum, difference, Covers::Payload, false)
+}

@@ -1,0 +1,7 @@
+//! Translation: which addresses a new flow takes, and how they are written into packets.
+
+pub mod fragment;
+pub mod icmp_error;
+pub mod masquerade;
+pub mod publish;
+pub mod rewrite;

@@ -1,0 +1,70 @@
+//! Published ports: the first packet from outside finds its binding.
+
+use datapath_common::{
+    binding::{Binding, BindingKey},
+    conntrack::Flow,
+    family::Address as _,
+    reason::Reason,
+    settings::slots,
+    tuple::{Direction, Endpoints, Tuple},
+};
+
+use crate::{
+    flow::{self, Opening},
+    maps::{self, Maps, Work},
+};
+
+/// Opens the flow that a first packet to a published port asks for.
+#[inline(never)]
+pub fn open<F: Maps>(work: &mut Work<F>, now: u64) -> Result<(), Reason> {
+    let Work {
+        headers,
+        to,
+        opening,
+        flow,
+        ..
+    } = work;
+    let from = &headers.endpoints;
+    let binding = binding::<F>(&from.dst, from.dport, headers.protocol).ok_or(Reason::NotOurs)?;
+    if !from.src.is_unicast() {
+        return Err(Reason::Martian);
+    }
+    if !flow::may_open(headers) {
+        return Err(Reason::NoFlow);
+    }
+    *opening = Opening {
+        tuple: Tuple::new(from, headers.protocol, Direction::ToEndpoint),
+        to: Endpoints {
+            src: from.src,
+            dst: binding.to,
+            sport: from.sport,
+            dport: binding.port,
+        },
+        direction: Direction::ToEndpoint,
+        flags: Flow::<F>::PUBLISHED,
+        binding: (binding.slot, maps::generation(binding.slot)),
+        address: maps::local::<F>(&from.dst).map_or((slots::NOBODY, 0), |local| {
+            (local.slot, maps::generation(local.slot))
+        }),
+        bytes: u64::from(headers.length),
+        now,
+        fixed: false,
+        answers: Tuple::NONE,
+    };
+    flow::open(opening, flow, |_| true)?;
+    *to = opening.to;
+    Ok(())
+}
+
+/// The binding for an address and port of the host: one on that very address before one on every address.
+#[inline(always)]
+pub fn binding<F: Maps>(addr: &F::Addr, port: u16, protocol: u8) -> Option<&'static Binding<F>> {
+    let exact = BindingKey::new(*addr, port, protocol);
+    let every = BindingKey::new(F::Addr::UNSPECIFIED, port, protocol);
+    // SAFETY: only read, and the entry's memory outlives the program's run.
+    unsafe {
+        F::bindings()
+            .get(exact)
+            .or_else(|| F::bindings().get(every))
+    }
+}

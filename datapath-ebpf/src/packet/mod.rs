@@ -1,0 +1,61 @@
+//! A packet, whatever program type carries it: reading, writing, checksums. No protocol is known here.
+
+pub mod tc;
+
+use datapath_common::{family::Family, reason::Reason};
+
+/// What a checksum's covered change was, since the kernel treats the two differently where the hardware is
+/// still to fill the checksum in (`CHECKSUM_PARTIAL`): then the field holds the pseudo-header's sum alone.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Covers {
+    /// Addresses: part of the pseudo-header.
+    PseudoHeader,
+    /// Anything behind the IP header.
+    Payload,
+}
+
+/// A packet at a hook.
+pub trait Packet {
+    /// The EtherType, host order.
+    fn ethertype(&self) -> u16;
+    /// Whether the frame is addressed to this machine alone.
+    fn is_for_host(&self) -> bool;
+    /// Whether it carries a VLAN tag.
+    fn has_vlan(&self) -> bool;
+    /// The interface that it arrived at, or leaves by.
+    fn ifindex(&self) -> u32;
+    /// Bytes of the frame, from the Ethernet header on.
+    fn len(&self) -> u32;
+    /// Whether it is a train of segments that is to be cut later.
+    fn is_gso(&self) -> bool;
+    /// Reads a header of plain bytes.
+    fn read<T: Copy>(&self, offset: u32) -> Result<T, Reason>;
+    /// Writes one.
+    fn write<T: Copy>(&mut self, offset: u32, value: &T) -> Result<(), Reason>;
+    /// Mends the IPv4 header's checksum.
+    fn mend_header_checksum(&mut self, offset: u32, difference: u32) -> Result<(), Reason>;
+    /// Mends a checksum behind the IP header. `udp` says that 0 means "none".
+    fn mend_checksum(
+        &mut self,
+        offset: u32,
+        difference: u32,
+        covers: Covers,
+        udp: bool,
+    ) -> Result<(), Reason>;
+    /// Whether a socket of the host would take the packet of these endpoints: TCP or UDP, connected or not.
+    fn host_socket<F: Family>(&self, protocol: u8, packet: &SocketTuple<F>) -> bool;
+}
+
+/// `struct bpf_sock_tuple` for a packet that arrives: 12 bytes for IPv4, 36 for IPv6, and by that length the
+/// kernel tells them apart.
+#[repr(C)]
+pub struct SocketTuple<F: Family> {
+    /// Source address.
+    pub src: F::Addr,
+    /// Destination address.
+    pub dst: F::Addr,
+    /// Source port, network order.
+    pub sport: u16,
+    /// Destination port, network order.
+    pub dport: u16,
+}

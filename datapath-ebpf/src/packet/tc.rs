@@ -1,0 +1,157 @@
+//! [`Packet`] for TC programs, by the helpers that keep the socket buffer's checksum state right for
+//! `CHECKSUM_PARTIAL`, `CHECKSUM_COMPLETE` and segmentation offload.
+
+use core::{
+    ffi::c_void,
+    mem::{MaybeUninit, size_of},
+};
+
+use aya_ebpf::{
+    bindings::{
+        __sk_buff, BPF_F_CURRENT_NETNS, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, bpf_sock_tuple,
+    },
+    helpers::generated::{
+        bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_sk_lookup_udp, bpf_sk_release,
+        bpf_skb_load_bytes, bpf_skb_store_bytes, bpf_skc_lookup_tcp,
+    },
+    programs::TcContext,
+};
+use datapath_common::{family::Family, proto, reason::Reason};
+
+use super::{Covers, Packet, SocketTuple};
+
+/// `PACKET_HOST` of include/uapi/linux/if_packet.h.
+const PACKET_HOST: u32 = 0;
+
+/// A packet at a TC hook.
+pub struct Tc {
+    ctx: TcContext,
+}
+
+impl Tc {
+    /// Wraps the context that the kernel hands in.
+    #[inline(always)]
+    pub fn new(ctx: TcContext) -> Self {
+        Self { ctx }
+    }
+
+    #[inline(always)]
+    fn skb(&self) -> *mut __sk_buff {
+        self.ctx.skb.skb
+    }
+}
+
+impl Packet for Tc {
+    #[inline(always)]
+    fn ethertype(&self) -> u16 {
+        // SAFETY: the kernel's context; the verifier turns the access into one of the socket buffer.
+        u16::from_be(unsafe { (*self.skb()).protocol } as u16)
+    }
+
+    #[inline(always)]
+    fn is_for_host(&self) -> bool {
+        // SAFETY: as above.
+        unsafe { (*self.skb()).pkt_type == PACKET_HOST }
+    }
+
+    #[inline(always)]
+    fn has_vlan(&self) -> bool {
+        // SAFETY: as above.
+        unsafe { (*self.skb()).vlan_present != 0 }
+    }
+
+    #[inline(always)]
+    fn ifindex(&self) -> u32 {
+        // SAFETY: as above.
+        unsafe { (*self.skb()).ifindex }
+    }
+
+    #[inline(always)]
+    fn len(&self) -> u32 {
+        // SAFETY: as above.
+        unsafe { (*self.skb()).len }
+    }
+
+    #[inline(always)]
+    fn is_gso(&self) -> bool {
+        // SAFETY: as above.
+        unsafe { (*self.skb()).gso_size != 0 }
+    }
+
+    #[inline(always)]
+    fn read<T: Copy>(&self, offset: u32) -> Result<T, Reason> {
+        let mut value = MaybeUninit::<T>::uninit();
+        // SAFETY: the helper writes `size_of::<T>()` bytes there or fails; the types read are plain bytes.
+        unsafe {
+            let to = value.as_mut_ptr().cast::<c_void>();
+            if bpf_skb_load_bytes(self.skb().cast(), offset, to, size_of::<T>() as u32) != 0 {
+                return Err(Reason::Malformed);
+            }
+            Ok(value.assume_init())
+        }
+    }
+
+    #[inline(always)]
+    fn write<T: Copy>(&mut self, offset: u32, value: &T) -> Result<(), Reason> {
+        let from = core::ptr::from_ref(value).cast::<c_void>();
+        // SAFETY: the helper reads `size_of::<T>()` bytes of `value`.
+        match unsafe { bpf_skb_store_bytes(self.skb(), offset, from, size_of::<T>() as u32, 0) } {
+            0 => Ok(()),
+            _ => Err(Reason::RewriteFailed),
+        }
+    }
+
+    #[inline(always)]
+    fn mend_header_checksum(&mut self, offset: u32, difference: u32) -> Result<(), Reason> {
+        // SAFETY: plain integers; the kernel checks the offset. Size 0 says that `to` is a difference.
+        match unsafe { bpf_l3_csum_replace(self.skb(), offset, 0, u64::from(difference), 0) } {
+            0 => Ok(()),
+            _ => Err(Reason::RewriteFailed),
+        }
+    }
+
+    #[inline(always)]
+    fn mend_checksum(
+        &mut self,
+        offset: u32,
+        difference: u32,
+        covers: Covers,
+        udp: bool,
+    ) -> Result<(), Reason> {
+        let mut flags = 0;
+        if covers == Covers::PseudoHeader {
+            flags |= u64::from(BPF_F_PSEUDO_HDR);
+        }
+        if udp {
+            flags |= u64::from(BPF_F_MARK_MANGLED_0);
+        }
+        // SAFETY: as above.
+        match unsafe { bpf_l4_csum_replace(self.skb(), offset, 0, u64::from(difference), flags) } {
+            0 => Ok(()),
+            _ => Err(Reason::RewriteFailed),
+        }
+    }
+
+    #[inline(always)]
+    fn host_socket<F: Family>(&self, protocol: u8, packet: &SocketTuple<F>) -> bool {
+        let tuple = core::ptr::from_ref(packet)
+            .cast_mut()
+            .cast::<bpf_sock_tuple>();
+        let len = size_of::<SocketTuple<F>>() as u32;
+        let ctx = self.skb().cast::<c_void>();
+        let netns = BPF_F_CURRENT_NETNS as u64;
+        // SAFETY: the tuple lives for the call; a socket that is found is released at once.
+        unsafe {
+            let socket = match protocol {
+                proto::TCP => bpf_skc_lookup_tcp(ctx, tuple, len, netns, 0),
+                proto::UDP => bpf_sk_lookup_udp(ctx, tuple, len, netns, 0),
+                _ => return false,
+            };
+            if socket.is_null() {
+                return false;
+            }
+            bpf_sk_release(socket.cast());
+            true
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! The IPv4 header (RFC 791, 3.1).
+
+use datapath_common::{
+    family::{Addr4, V4},
+    reason::Reason,
+};
+
+use super::Network;
+use crate::packet::Packet;
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Header {
+    version_ihl: u8,
+    _tos: u8,
+    total_length: u16,
+    id: u16,
+    fragment: u16,
+    _ttl: u8,
+    protocol: u8,
+    _checksum: u16,
+    src: Addr4,
+    dst: Addr4,
+}
+
+const MORE_FRAGMENTS: u16 = 0x2000;
+const OFFSET: u16 = 0x1fff;
+
+#[inline(always)]
+pub(super) fn network<P: Packet>(packet: &P, l3: u32, quoted: bool) -> Result<Network<V4>, Reason> {
+    let header: Header = packet.read(l3)?;
+    let ihl = u32::from(header.version_ihl & 0x0f) * 4;
+    if header.version_ihl >> 4 != 4 || ihl < 20 {
+        return Err(Reason::Malformed);
+    }
+    let available = packet.len().wrapping_sub(l3);
+    let mut total = u32::from(u16::from_be(header.total_length));
+    if total == 0 && packet.is_gso() {
+        // A train of segments too long for the field ("BIG TCP").
+        total = available;
+    }
+    if total < ihl || (total > available && !quoted) {
+        return Err(Reason::Malformed);
+    }
+    let fragment = u16::from_be(header.fragment);
+    Ok(Network {
+        src: header.src,
+        dst: header.dst,
+        protocol: header.protocol,
+        l4: l3 + ihl,
+        payload: total - ihl,
+        fragment_offset: u32::from(fragment & OFFSET) * 8,
+        fragmented: fragment & (OFFSET | MORE_FRAGMENTS) != 0,
+        fragment_id: u32::from(u16::from_be(header.id)),
+    })
+}

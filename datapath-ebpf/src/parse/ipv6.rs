@@ -1,0 +1,95 @@
+//! The IPv6 header and the extension headers before the transport's (RFC 8200, 3 and 4).
+
+use datapath_common::{
+    family::{Addr6, V6},
+    proto::ext,
+    reason::Reason,
+};
+
+use super::Network;
+use crate::packet::Packet;
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Header {
+    version: u8,
+    _class_and_label: [u8; 3],
+    payload_length: u16,
+    next: u8,
+    _hop_limit: u8,
+    src: Addr6,
+    dst: Addr6,
+}
+
+/// The first eight bytes of any extension header; for the fragment header, all of it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Extension {
+    next: u8,
+    /// In units of eight bytes, the first not counted.
+    length: u8,
+    fragment: u16,
+    id: u32,
+}
+
+const HEADER: u32 = 40;
+
+#[inline(always)]
+pub(super) fn network<P: Packet>(packet: &P, l3: u32, quoted: bool) -> Result<Network<V6>, Reason> {
+    let header: Header = packet.read(l3)?;
+    if header.version >> 4 != 6 {
+        return Err(Reason::Malformed);
+    }
+    let available = packet.len().wrapping_sub(l3 + HEADER);
+    let mut payload = u32::from(u16::from_be(header.payload_length));
+    if payload == 0 && packet.is_gso() {
+        payload = available;
+    }
+    if (payload > available && !quoted) || packet.len() < l3 + HEADER {
+        return Err(Reason::Malformed);
+    }
+    let mut network = Network {
+        src: header.src,
+        dst: header.dst,
+        protocol: header.next,
+        l4: l3 + HEADER,
+        payload,
+        fragment_offset: 0,
+        fragmented: false,
+        fragment_id: 0,
+    };
+    for _ in 0..ext::MAX {
+        if !is_extension(network.protocol) || network.fragment_offset != 0 {
+            return Ok(network);
+        }
+        let extension: Extension = packet.read(network.l4)?;
+        let length = if network.protocol == ext::FRAGMENT {
+            let field = u16::from_be(extension.fragment);
+            network.fragment_offset = u32::from(field & 0xfff8);
+            // An "atomic" fragment (RFC 6946) is whole.
+            network.fragmented = field & 0xfff9 != 0;
+            network.fragment_id = u32::from_be(extension.id);
+            8
+        } else {
+            (u32::from(extension.length) + 1) * 8
+        };
+        if length > network.payload {
+            return Err(Reason::Malformed);
+        }
+        network.payload -= length;
+        network.l4 += length;
+        network.protocol = extension.next;
+    }
+    if is_extension(network.protocol) {
+        return Err(Reason::ExtensionHeaders);
+    }
+    Ok(network)
+}
+
+#[inline(always)]
+fn is_extension(next: u8) -> bool {
+    matches!(
+        next,
+        ext::HOP_BY_HOP | ext::ROUTING | ext::FRAGMENT | ext::DESTINATION
+    )
+}

@@ -1,0 +1,103 @@
+//! Bytes to headers. Every length is checked here, once: what comes out may be trusted, and what contradicts
+//! itself never gets further.
+
+mod ipv4;
+mod ipv6;
+mod quoted;
+mod transport;
+
+use datapath_common::{
+    family::{Family, V4, V6},
+    reason::Reason,
+    tuple::Endpoints,
+};
+
+pub use self::quoted::Quoted;
+use crate::packet::Packet;
+
+/// Bytes of an Ethernet header: where the IP header starts at all our hooks.
+pub const ETHERNET: u32 = 14;
+
+/// What stands behind the IP header.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A TCP segment.
+    Tcp,
+    /// A UDP datagram.
+    Udp,
+    /// An ICMP echo request or reply: a query, whose identifier is its port.
+    Query,
+    /// An ICMP error, which quotes the packet that it is about.
+    Error,
+    /// A fragment that is not the first: no ports.
+    LaterFragment,
+}
+
+/// A parsed packet.
+pub struct Headers<F: Family> {
+    /// Addresses and ports (0 where there are none).
+    pub endpoints: Endpoints<F>,
+    /// What stands behind the IP header.
+    pub kind: Kind,
+    /// Protocol number.
+    pub protocol: u8,
+    /// TCP's flags, else 0.
+    pub tcp_flags: u8,
+    /// ICMP's type, else 0.
+    pub icmp_type: u8,
+    /// More fragments follow, or this is one.
+    pub fragmented: bool,
+    /// The datagram's identification, if it is fragmented.
+    pub fragment_id: u32,
+    /// Offset of the IP header.
+    pub l3: u32,
+    /// Offset of what follows it.
+    pub l4: u32,
+    /// TCP's sequence number, host order.
+    pub sequence: u32,
+    /// TCP's acknowledgment number, host order.
+    pub acknowledgment: u32,
+    /// Bytes from the IP header on.
+    pub length: u32,
+}
+
+/// What the IP header says, in both families.
+pub struct Network<F: Family> {
+    src: F::Addr,
+    dst: F::Addr,
+    protocol: u8,
+    l4: u32,
+    /// Bytes behind the IP header and its options or extensions.
+    payload: u32,
+    /// In bytes; 0 for the first.
+    fragment_offset: u32,
+    fragmented: bool,
+    fragment_id: u32,
+}
+
+/// How each family's header is read.
+pub trait Parse: Family {
+    /// The IP header at `l3`. A quoted one may announce more bytes than the quotation has.
+    fn network<P: Packet>(packet: &P, l3: u32, quoted: bool) -> Result<Network<Self>, Reason>;
+}
+
+impl Parse for V4 {
+    #[inline(always)]
+    fn network<P: Packet>(packet: &P, l3: u32, quoted: bool) -> Result<Network<Self>, Reason> {
+        ipv4::network(packet, l3, quoted)
+    }
+}
+
+impl Parse for V6 {
+    #[inline(always)]
+    fn network<P: Packet>(packet: &P, l3: u32, quoted: bool) -> Result<Network<Self>, Reason> {
+        ipv6::network(packet, l3, quoted)
+    }
+}
+
+/// Parses a packet into `headers`, all of which is written.
+#[inline(never)]
+pub fn parse<P: Packet, F: Parse>(packet: &P, headers: &mut Headers<F>) -> Result<(), Reason> {
+    let network = F::network(packet, ETHERNET, false)?;
+    transport::transport(packet, &network, headers)
+}

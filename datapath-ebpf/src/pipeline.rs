@@ -1,0 +1,129 @@
+//! The way of a packet, in verbs. Start here.
+//!
+//! | hook | body |
+//! |---|---|
+//! | uplink, ingress | [`from_world`]: published ports, and answers to masqueraded flows |
+//! | uplink, egress | [`to_world`]: masquerade, answers from published ports, the leak guard |
+//! | bridge, ingress | [`from_endpoint`]: who may talk to whom |
+
+use datapath_common::{
+    family::{Family as _, V4, V6},
+    reason::Reason,
+    tuple::Direction,
+};
+
+use crate::{
+    bpf, flow, guard,
+    maps::Maps,
+    nat::{fragment, icmp_error, masquerade, publish, rewrite},
+    packet::Packet,
+    parse::{Kind, Parse, parse},
+    report,
+};
+
+/// Entry of the program of that name.
+#[inline(always)]
+pub fn uplink_ingress<P: Packet>(mut packet: P) -> i32 {
+    let reason = match packet.ethertype() {
+        V4::ETHERTYPE => from_world::<P, V4>(&mut packet),
+        V6::ETHERTYPE => from_world::<P, V6>(&mut packet),
+        _ => Reason::NotIp,
+    };
+    report::finish(&packet, reason)
+}
+
+/// Entry of the program of that name.
+#[inline(always)]
+pub fn uplink_egress<P: Packet>(mut packet: P) -> i32 {
+    let reason = match packet.ethertype() {
+        V4::ETHERTYPE => to_world::<P, V4>(&mut packet),
+        V6::ETHERTYPE => to_world::<P, V6>(&mut packet),
+        _ => Reason::NotIp,
+    };
+    report::finish(&packet, reason)
+}
+
+/// Entry of the program of that name.
+#[inline(always)]
+pub fn bridge_ingress<P: Packet>(packet: P) -> i32 {
+    let reason = match packet.ethertype() {
+        V4::ETHERTYPE => from_endpoint::<P, V4>(&packet),
+        V6::ETHERTYPE => from_endpoint::<P, V6>(&packet),
+        _ => Reason::NotIp,
+    };
+    report::finish(&packet, reason)
+}
+
+// Verifier: each family's body is a function of its own, so that the two do not share 512 bytes of stack.
+#[inline(never)]
+fn from_world<P: Packet, F: Maps + Parse>(packet: &mut P) -> Reason {
+    report::reason(arrive::<P, F>(packet))
+}
+
+#[inline(always)]
+fn arrive<P: Packet, F: Maps + Parse>(packet: &mut P) -> Result<Reason, Reason> {
+    guard::frame(packet)?;
+    let work = F::work().ok_or(Reason::TableFull)?;
+    parse::<P, F>(packet, &mut work.headers)?;
+    let now = bpf::now();
+    match work.headers.kind {
+        Kind::LaterFragment => {
+            fragment::follow(packet, &work.headers, Direction::ToEndpoint, now)?;
+            return Ok(Reason::Fragment);
+        }
+        Kind::Error => return icmp_error::inward(packet, work),
+        Kind::Tcp | Kind::Udp | Kind::Query => {}
+    }
+    let mut reason = Reason::Flow;
+    if flow::find(&work.headers, Direction::ToEndpoint, &mut work.to, now).is_none() {
+        guard::arriving(&work.headers)?;
+        publish::open(work, now)?;
+        reason = Reason::Publish;
+    }
+    fragment::remember(&work.headers, Direction::ToEndpoint, &work.to, now);
+    rewrite::apply(packet, &work.headers, &work.to)?;
+    Ok(reason)
+}
+
+#[inline(never)]
+fn to_world<P: Packet, F: Maps + Parse>(packet: &mut P) -> Reason {
+    report::reason(leave::<P, F>(packet))
+}
+
+#[inline(always)]
+fn leave<P: Packet, F: Maps + Parse>(packet: &mut P) -> Result<Reason, Reason> {
+    let work = F::work().ok_or(Reason::TableFull)?;
+    if let Err(reason) = parse::<P, F>(packet, &mut work.headers) {
+        return Err(guard::unparsed::<P, F>(packet, reason));
+    }
+    let now = bpf::now();
+    if work.headers.kind == Kind::Error {
+        return icmp_error::outward(packet, work);
+    }
+    let network = guard::leaving(&work.headers)?;
+    if work.headers.kind == Kind::LaterFragment {
+        fragment::follow(packet, &work.headers, Direction::FromEndpoint, now)?;
+        return Ok(Reason::Fragment);
+    }
+    let mut reason = Reason::Flow;
+    if flow::find(&work.headers, Direction::FromEndpoint, &mut work.to, now).is_none() {
+        masquerade::open(packet, work, network, now)?;
+        reason = Reason::Masquerade;
+    }
+    fragment::remember(&work.headers, Direction::FromEndpoint, &work.to, now);
+    rewrite::apply(packet, &work.headers, &work.to)?;
+    Ok(reason)
+}
+
+#[inline(never)]
+fn from_endpoint<P: Packet, F: Maps + Parse>(packet: &P) -> Reason {
+    report::reason(admit::<P, F>(packet))
+}
+
+#[inline(always)]
+fn admit<P: Packet, F: Maps + Parse>(packet: &P) -> Result<Reason, Reason> {
+    guard::frame(packet)?;
+    let work = F::work().ok_or(Reason::TableFull)?;
+    parse::<P, F>(packet, &mut work.headers)?;
+    Err(guard::endpoint(packet, &work.headers))
+}

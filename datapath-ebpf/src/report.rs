@@ -1,0 +1,32 @@
+//! The end of every packet: its reason is counted, and becomes the hook's action.
+
+use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC};
+use datapath_common::reason::{Outcome, Reason};
+
+use crate::{maps::REASONS, packet::Packet};
+
+/// `Ok` went all the way, `Err` stopped somewhere: the reason says what that means.
+///
+/// Verifier: a sub-program returns one register, so the two are made one here.
+#[inline(always)]
+pub fn reason(end: Result<Reason, Reason>) -> Reason {
+    let (Ok(reason) | Err(reason)) = end;
+    reason
+}
+
+/// Counts the packet and says what the kernel is to do with it. What is not dropped goes to the next program
+/// on the hook (`TCX_NEXT`), if any, and on through the stack.
+#[inline(always)]
+pub fn finish<P: Packet>(packet: &P, reason: Reason) -> i32 {
+    if let Some(count) = REASONS.get_ptr_mut(reason as u32) {
+        // SAFETY: this CPU's own place in an array; nothing else runs on it meanwhile.
+        unsafe {
+            (*count).packets += 1;
+            (*count).bytes += u64::from(packet.len());
+        }
+    }
+    match reason.outcome() {
+        Outcome::Translate | Outcome::Pass => TC_ACT_UNSPEC,
+        Outcome::Drop => TC_ACT_SHOT,
+    }
+}
