@@ -1,4 +1,12 @@
 //! The service and the command line of datapath: one library, so that both read the same maps in the same
 //! way.
 
+pub mod api;
+pub mod cli;
+pub mod config;
+pub mod kernel;
 pub mod model;
+pub mod reconcile;
+pub mod service;
+pub mod sources;
+pub mod view;

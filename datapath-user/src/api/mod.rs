@@ -1,0 +1,5 @@
+//! The API: HTTP and JSON on a Unix socket. [`types`] is what goes over it, for both ends.
+
+pub mod client;
+pub mod server;
+pub mod types;

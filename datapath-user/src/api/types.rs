@@ -1,0 +1,201 @@
+//! What goes over the API, and what `--json` prints of it. Fields may be added; none is renamed or removed.
+
+use std::net::IpAddr;
+
+use datapath_common::binding::Source;
+use serde::{Deserialize, Serialize};
+
+use crate::model::Protocol;
+
+/// The service, as it sees itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Its version.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// The first reconciliation is done: what is configured is in force.
+    pub ready: bool,
+    /// Seconds since it started.
+    pub uptime: u64,
+    /// The uplinks in use.
+    pub uplinks: Vec<String>,
+    /// The bridges of the managed networks.
+    pub networks: Vec<String>,
+    /// How many ports are published, from all sources.
+    pub ports: usize,
+    /// Whether Docker is followed; `None` when it is switched off or not there.
+    pub docker: Option<bool>,
+    /// What the last reconciliation could not do, a line each.
+    pub problems: Vec<String>,
+}
+
+/// Why a change was refused. Nothing of it was done then.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{}", describe(.field, .value, .message))]
+pub struct Refusal {
+    /// What kind of refusal it is; decides on the HTTP status.
+    #[serde(skip)]
+    pub kind: RefusalKind,
+    /// The field that is to blame, such as `[3].listen`; empty when it is none of them.
+    pub field: String,
+    /// Its value.
+    pub value: String,
+    /// What is wrong, and what to do.
+    pub message: String,
+}
+
+/// Kinds of refusals.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RefusalKind {
+    /// The request makes no sense: 400.
+    Invalid,
+    /// Names something that is not there: 404.
+    NotFound,
+    /// Somebody else has it: 409.
+    Conflict,
+    /// Too much: 413.
+    TooLarge,
+    /// The service cannot at the moment (starting, ending, map full): 503.
+    Unavailable,
+    /// The kernel refused: 500.
+    #[default]
+    Failed,
+}
+
+/// A refused request's body.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// Why.
+    pub error: Refusal,
+}
+
+/// One entry of the body of `POST /v1/ports`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PublishSpec {
+    /// Address and port, or range of ports: `0.0.0.0:8080`, `[::]:7000-7009`.
+    pub listen: String,
+    /// Address and port, or range of the same length, of the endpoint.
+    pub to: String,
+    /// The protocol.
+    #[serde(default = "tcp")]
+    pub protocol: Protocol,
+}
+
+/// One entry of the body of `DELETE /v1/ports`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UnpublishSpec {
+    /// Address and port, or range of ports, as they were published.
+    pub listen: String,
+    /// The protocol.
+    #[serde(default = "tcp")]
+    pub protocol: Protocol,
+}
+
+/// The answer to a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changed {
+    /// How many ports (each of a range) it concerned.
+    pub ports: usize,
+}
+
+/// The answer to `GET /v1/ports`, and what `datapath ports --json` prints.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ports {
+    /// The published ports, sorted.
+    pub ports: Vec<Port>,
+}
+
+/// A published port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Port {
+    /// The host's address; `0.0.0.0` or `::` for every one of that family.
+    pub address: IpAddr,
+    /// The host's port.
+    pub port: u16,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The endpoint's address.
+    pub to_address: IpAddr,
+    /// The endpoint's port.
+    pub to_port: u16,
+    /// `file`, `api` or `docker`.
+    #[serde(with = "source_name")]
+    pub source: Source,
+    /// Who asked: a container's short id, or the source's name.
+    pub owner: String,
+    /// Flows that are alive.
+    pub flows: u64,
+    /// Flows since the port was published.
+    pub flows_total: u64,
+    /// Packets, both ways.
+    pub packets: u64,
+    /// Bytes, both ways.
+    pub bytes: u64,
+}
+
+const fn tcp() -> Protocol {
+    Protocol::Tcp
+}
+
+/// The name of a source in JSON and in tables.
+#[must_use]
+pub const fn source_name(source: Source) -> &'static str {
+    match source {
+        Source::File => "file",
+        Source::Api => "api",
+        Source::Docker => "docker",
+    }
+}
+
+mod source_name {
+    use datapath_common::binding::Source;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(source: &Source, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(super::source_name(*source))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Source, D::Error> {
+        let name = String::deserialize(from)?;
+        [Source::File, Source::Api, Source::Docker]
+            .into_iter()
+            .find(|source| super::source_name(*source) == name)
+            .ok_or_else(|| D::Error::custom(format!("{name:?} is not a source")))
+    }
+}
+
+/// One line of a field, its value and what is wrong with it; the first two are left out when empty.
+fn describe(field: &str, value: &str, message: &str) -> String {
+    let mut line = String::new();
+    for part in [field, value] {
+        if !part.is_empty() {
+            line.push_str(part);
+            line.push_str(": ");
+        }
+    }
+    line + message
+}
+
+impl Refusal {
+    /// A refusal that blames no field.
+    #[must_use]
+    pub fn new(kind: RefusalKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            field: String::new(),
+            value: String::new(),
+            message: message.into(),
+        }
+    }
+
+    /// The same, blaming a field and its value.
+    #[must_use]
+    pub fn about(mut self, field: impl Into<String>, value: impl Into<String>) -> Self {
+        self.field = field.into();
+        self.value = value.into();
+        self
+    }
+}

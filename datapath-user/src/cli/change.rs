@@ -1,0 +1,63 @@
+//! `publish` and `unpublish`: through the service, which answers when the change is in force.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use anyhow::Result;
+use datapath_common::ports::PortRange;
+use hyper::Method;
+
+use crate::{
+    api::{
+        client::Client,
+        types::{Changed, PublishSpec, UnpublishSpec},
+    },
+    config::{
+        Config,
+        ports::{HostPorts, PublishArg},
+    },
+};
+
+/// Publishes a port or a range.
+pub(super) async fn publish(config: &Config, port: &PublishArg, to: IpAddr) -> Result<()> {
+    let spec = PublishSpec {
+        listen: listen(&port.host, to.is_ipv6()),
+        to: text(to, port.endpoint),
+        protocol: port.host.protocol,
+    };
+    let changed: Changed = Client::new(&config.api_socket)
+        .send(Method::POST, "/v1/ports", &[spec])
+        .await?;
+    anstream::println!("published {} port(s)", changed.ports);
+    Ok(())
+}
+
+/// Withdraws a port or a range.
+pub(super) async fn unpublish(config: &Config, port: &HostPorts) -> Result<()> {
+    let spec = UnpublishSpec {
+        listen: listen(port, false),
+        protocol: port.protocol,
+    };
+    let changed: Changed = Client::new(&config.api_socket)
+        .send(Method::DELETE, "/v1/ports", &[spec])
+        .await?;
+    anstream::println!("withdrew {} port(s)", changed.ports);
+    Ok(())
+}
+
+/// Without an address: every one of the endpoint's family.
+fn listen(host: &HostPorts, v6: bool) -> String {
+    let every = if v6 {
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+    } else {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+    };
+    text(host.addr.unwrap_or(every), host.ports)
+}
+
+fn text(addr: IpAddr, ports: PortRange) -> String {
+    let first = SocketAddr::new(addr, ports.first);
+    if ports.first == ports.last {
+        return first.to_string();
+    }
+    format!("{first}-{}", ports.last)
+}

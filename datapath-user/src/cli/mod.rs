@@ -1,0 +1,151 @@
+//! The command line: one module for each group of commands.
+
+mod change;
+mod show;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::{
+    config::{
+        Config,
+        ports::{HostPorts, PublishArg},
+    },
+    kernel::detach,
+    service,
+};
+
+/// Docker's port publishing and masquerade in the kernel, without iptables or docker-proxy.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    after_help = "Reading commands need no running service: they read the pinned maps.\n\
+    Exit status: 0 done, 1 failed, 2 wrong usage."
+)]
+pub struct Cli {
+    /// Directory of bpffs that everything is pinned under.
+    #[arg(long, global = true, value_name = "DIR")]
+    pin_dir: Option<PathBuf>,
+    /// The service's Unix socket.
+    #[arg(long, global = true, value_name = "PATH")]
+    api_socket: Option<PathBuf>,
+    /// Configuration file [default: /etc/datapath/datapath.toml, if there is one].
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Say more.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the service in the foreground. Ending it leaves the datapath working.
+    Run,
+    /// Say what is attached where, and whether the service lives. Status 0 when the datapath is active.
+    Status {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+        /// Wait up to this many seconds for it to become active.
+        #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+        wait: u64,
+    },
+    /// Publish a port, as `docker run -p` does. It outlives the service, until it is withdrawn.
+    #[command(
+        after_help = "Examples:\n  datapath publish 8080:80 --to 172.17.0.2\n  \
+        datapath publish 203.0.113.2:7000-7009:7000-7009/udp --to 172.17.0.3"
+    )]
+    Publish {
+        /// [IP:]PORT[-END]:CPORT[-END][/tcp|udp]
+        port: PublishArg,
+        /// The endpoint's address.
+        #[arg(long, value_name = "ADDRESS")]
+        to: std::net::IpAddr,
+    },
+    /// Withdraw a port that `publish` published. Its flows end at once.
+    Unpublish {
+        /// [IP:]PORT[-END][/tcp|udp]
+        port: HostPorts,
+    },
+    /// List the published ports.
+    Ports {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the flows, in the terms of `conntrack -L`.
+    Flows {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Count packets by reason, and say how full the maps are.
+    Stats {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take every program, map and pin out of the kernel.
+    Detach,
+}
+
+impl Cli {
+    /// Does what was asked.
+    ///
+    /// # Errors
+    /// When it could not be done: one chain, which names the field, the value and the remedy.
+    pub fn exec(self) -> Result<()> {
+        let mut config = Config::load_or_default(self.config.as_deref())?;
+        if let Some(dir) = self.pin_dir {
+            config.pin_dir = dir;
+        }
+        if let Some(socket) = self.api_socket {
+            config.api_socket = socket;
+        }
+        match self.command {
+            Command::Run => {
+                log(self.verbose);
+                runtime()?.block_on(service::run(config, self.config))
+            }
+            Command::Status { json, wait } => {
+                runtime()?.block_on(show::status(&config, json, wait))
+            }
+            Command::Publish { port, to } => {
+                runtime()?.block_on(change::publish(&config, &port, to))
+            }
+            Command::Unpublish { port } => runtime()?.block_on(change::unpublish(&config, &port)),
+            Command::Ports { json } => show::ports(&config.pin_dir, json),
+            Command::Flows { json } => show::flows(&config.pin_dir, json),
+            Command::Stats { json } => show::stats(&config.pin_dir, json),
+            Command::Detach => {
+                let removed = detach::detach(&config.pin_dir)?;
+                for pin in &removed {
+                    anstream::println!("removed {pin}");
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?)
+}
+
+fn log(verbose: u8) {
+    let level = if verbose > 0 { "debug" } else { "info" };
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .init();
+}

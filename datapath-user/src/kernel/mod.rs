@@ -1,0 +1,8 @@
+//! The kernel side: loading and pinning the programs, attaching them, and the maps as typed tables.
+
+pub mod attach;
+pub mod detach;
+pub mod object;
+pub mod pinned;
+pub mod pins;
+pub mod tables;

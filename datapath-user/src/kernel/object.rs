@@ -1,0 +1,63 @@
+//! The eBPF object, which the binary carries with it: loaded, its maps adopted or pinned.
+
+use anyhow::{Context as _, Result};
+use aya::{Ebpf, EbpfLoader, include_bytes_aligned, programs::SchedClassifier};
+use datapath_common::names;
+
+use super::pins;
+use crate::config::Config;
+
+static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/datapath-ebpf"));
+
+/// Entries that half-open flows have at the most: an LRU map takes its memory at once.
+const MAX_HALF: u32 = 131_072;
+
+/// Loads programs and maps. Maps that are pinned already are adopted as they are, with all that they hold.
+///
+/// # Errors
+/// When the kernel refuses: names the map or program, and what is commonly missing.
+pub fn load(config: &Config) -> Result<Ebpf> {
+    pins::prepare(&config.pin_dir)?;
+    let maps = pins::maps(&config.pin_dir);
+    let mut loader = EbpfLoader::new();
+    // Two entries a flow.
+    let flows = config.conntrack.max_flows.saturating_mul(2);
+    let half = flows.min(MAX_HALF);
+    for (name, size) in [
+        (names::maps::FLOWS4, flows),
+        (names::maps::FLOWS6, flows),
+        (names::maps::HALF4, half),
+        (names::maps::HALF6, half),
+        (names::maps::MAPPINGS4, half),
+        (names::maps::MAPPINGS6, half),
+    ] {
+        loader.map_max_entries(name, size);
+    }
+    for name in names::maps::ALL {
+        loader.map_pin_path(name, maps.join(name));
+    }
+    let mut ebpf = loader.load(OBJECT).context(
+        "the kernel refused the maps: loading needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON (run as root) and \
+         Linux 6.6 or later",
+    )?;
+    for name in names::maps::ALL {
+        pins::make_private(&maps.join(name)).with_context(|| format!("map {name}"))?;
+    }
+    for name in names::programs::ALL {
+        program(&mut ebpf, name)?
+            .load()
+            .with_context(|| format!("the kernel refused program {name}"))?;
+    }
+    Ok(ebpf)
+}
+
+/// One of our programs.
+///
+/// # Errors
+/// When the object has no such program.
+pub fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier> {
+    ebpf.program_mut(name)
+        .with_context(|| format!("program {name} is not in the object"))?
+        .try_into()
+        .with_context(|| format!("program {name} is of another type"))
+}

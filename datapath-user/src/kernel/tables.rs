@@ -1,0 +1,211 @@
+//! The maps as typed tables, opened from their pins: the service and the reading commands use the same.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use aya::{
+    Pod,
+    maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuArray, lpm_trie},
+};
+use datapath_common::{
+    binding::{Binding, BindingKey, BindingStats},
+    conntrack::Flow,
+    family::{Address as _, Family, V4, V6},
+    names::maps as names,
+    network::{LocalAddress, Network},
+    reason::ReasonCount,
+    settings::Settings,
+    tuple::Tuple,
+    uplink::UplinkAddresses,
+};
+use ipnet::IpNet;
+
+use super::pins;
+
+/// The pinned maps of one pin directory.
+#[derive(Clone, Debug)]
+pub struct Tables {
+    dir: PathBuf,
+}
+
+/// A family whose keys and values can be read from and written to maps.
+pub trait Tabled: Family<Addr: Pod> {
+    /// This family's bindings.
+    const BINDINGS: &'static str;
+    /// Its established flows.
+    const FLOWS: &'static str;
+    /// Its half-open flows.
+    const HALF: &'static str;
+    /// Its networks.
+    const NETWORKS: &'static str;
+    /// The host's addresses.
+    const LOCALS: &'static str;
+    /// The uplinks' addresses.
+    const UPLINKS: &'static str;
+    /// The address of a subnet and its prefix length, if it is of this family.
+    fn subnet(net: &IpNet) -> Option<(Self::Addr, u32)> {
+        let addr = Self::Addr::from_ip(net.network())?;
+        Some((addr, u32::from(net.prefix_len())))
+    }
+}
+
+impl Tabled for V4 {
+    const BINDINGS: &'static str = names::BINDINGS4;
+    const FLOWS: &'static str = names::FLOWS4;
+    const HALF: &'static str = names::HALF4;
+    const NETWORKS: &'static str = names::NETWORKS4;
+    const LOCALS: &'static str = names::LOCALS4;
+    const UPLINKS: &'static str = names::UPLINKS4;
+}
+
+impl Tabled for V6 {
+    const BINDINGS: &'static str = names::BINDINGS6;
+    const FLOWS: &'static str = names::FLOWS6;
+    const HALF: &'static str = names::HALF6;
+    const NETWORKS: &'static str = names::NETWORKS6;
+    const LOCALS: &'static str = names::LOCALS6;
+    const UPLINKS: &'static str = names::UPLINKS6;
+}
+
+/// A hash map of ours.
+pub type Table<K, V> = HashMap<MapData, K, V>;
+
+impl Tables {
+    /// The maps pinned below `pin_dir`, which may or may not be there.
+    #[must_use]
+    pub fn new(pin_dir: &Path) -> Self {
+        Self {
+            dir: pins::maps(pin_dir),
+        }
+    }
+
+    /// Whether they are there.
+    #[must_use]
+    pub fn exist(&self) -> bool {
+        self.dir.join(names::SETTINGS).exists()
+    }
+
+    fn data(&self, name: &str) -> Result<MapData> {
+        MapData::from_pin(self.dir.join(name)).with_context(|| format!("map {name}"))
+    }
+
+    fn hash<K: Pod, V: Pod>(&self, name: &str) -> Result<Table<K, V>> {
+        let data = self.data(name)?;
+        // An LRU map is a hash map to whoever reads it.
+        let map = Map::from_map_data(data)?;
+        HashMap::try_from(map).with_context(|| format!("map {name}: of another shape"))
+    }
+
+    /// The bindings of a family.
+    ///
+    /// # Errors
+    /// When the map is not there, or of another shape. So with the others below.
+    pub fn bindings<F: Tabled>(&self) -> Result<Table<BindingKey<F>, Binding<F>>>
+    where
+        BindingKey<F>: Pod,
+        Binding<F>: Pod,
+    {
+        self.hash(F::BINDINGS)
+    }
+
+    /// The established flows.
+    #[expect(clippy::missing_errors_doc, reason = "as `bindings`")]
+    pub fn flows<F: Tabled>(&self) -> Result<Table<Tuple<F>, Flow<F>>>
+    where
+        Tuple<F>: Pod,
+        Flow<F>: Pod,
+    {
+        self.hash(F::FLOWS)
+    }
+
+    /// The half-open flows.
+    #[expect(clippy::missing_errors_doc, reason = "as `bindings`")]
+    pub fn half<F: Tabled>(&self) -> Result<Table<Tuple<F>, Flow<F>>>
+    where
+        Tuple<F>: Pod,
+        Flow<F>: Pod,
+    {
+        self.hash(F::HALF)
+    }
+
+    /// The networks.
+    #[expect(clippy::missing_errors_doc, reason = "as `bindings`")]
+    pub fn networks<F: Tabled>(&self) -> Result<LpmTrie<MapData, F::Addr, Network>> {
+        let map = Map::from_map_data(self.data(F::NETWORKS)?)?;
+        LpmTrie::try_from(map).context("map of networks: of another shape")
+    }
+
+    /// The host's addresses.
+    #[expect(clippy::missing_errors_doc, reason = "as `bindings`")]
+    pub fn locals<F: Tabled>(&self) -> Result<Table<F::Addr, LocalAddress>> {
+        self.hash(F::LOCALS)
+    }
+
+    /// The uplinks' addresses.
+    #[expect(clippy::missing_errors_doc, reason = "as `bindings`")]
+    pub fn uplinks<F: Tabled>(&self) -> Result<Table<u32, UplinkAddresses<F>>>
+    where
+        UplinkAddresses<F>: Pod,
+    {
+        self.hash(F::UPLINKS)
+    }
+
+    /// The settings.
+    #[expect(clippy::missing_errors_doc, reason = "as `bindings`")]
+    pub fn settings(&self) -> Result<Array<MapData, Settings>> {
+        let map = Map::from_map_data(self.data(names::SETTINGS)?)?;
+        Ok(Array::try_from(map)?)
+    }
+
+    /// The generations.
+    #[expect(clippy::missing_errors_doc, reason = "as `bindings`")]
+    pub fn generations(&self) -> Result<Array<MapData, u32>> {
+        let map = Map::from_map_data(self.data(names::GENERATIONS)?)?;
+        Ok(Array::try_from(map)?)
+    }
+
+    /// The counters by reason.
+    #[expect(clippy::missing_errors_doc, reason = "as `bindings`")]
+    pub fn reasons(&self) -> Result<PerCpuArray<MapData, ReasonCount>> {
+        let map = Map::from_map_data(self.data(names::REASONS)?)?;
+        Ok(PerCpuArray::try_from(map)?)
+    }
+
+    /// The counters of the bindings.
+    #[expect(clippy::missing_errors_doc, reason = "as `bindings`")]
+    pub fn binding_stats(&self) -> Result<PerCpuArray<MapData, BindingStats>> {
+        let map = Map::from_map_data(self.data(names::BINDING_STATS)?)?;
+        Ok(PerCpuArray::try_from(map)?)
+    }
+
+    /// The slots of generations that bindings and addresses of both families have.
+    #[expect(clippy::missing_errors_doc, reason = "as `bindings`")]
+    pub fn slots_in_use(&self) -> Result<Vec<u32>> {
+        let mut slots = Vec::new();
+        for entry in self.bindings::<V4>()?.iter() {
+            slots.push(entry?.1.slot);
+        }
+        for entry in self.bindings::<V6>()?.iter() {
+            slots.push(entry?.1.slot);
+        }
+        for entry in self.locals::<V4>()?.iter() {
+            slots.push(entry?.1.slot);
+        }
+        for entry in self.locals::<V6>()?.iter() {
+            slots.push(entry?.1.slot);
+        }
+        Ok(slots)
+    }
+
+    /// How many entries a map may hold.
+    #[expect(clippy::missing_errors_doc, reason = "as `bindings`")]
+    pub fn max_entries(&self, name: &str) -> Result<u32> {
+        Ok(self.data(name)?.info()?.max_entries())
+    }
+}
+
+/// The key of a subnet.
+#[must_use]
+pub fn subnet_key<F: Tabled>(addr: F::Addr, bits: u32) -> lpm_trie::Key<F::Addr> {
+    lpm_trie::Key::new(bits, addr)
+}

@@ -1,0 +1,293 @@
+//! One family's maps, brought to what is desired.
+
+use std::{collections::BTreeMap, ops::AddAssign};
+
+use anyhow::{Context as _, Result};
+use aya::{
+    Pod,
+    maps::{Array, LpmTrie, MapData},
+};
+use datapath_common::{
+    binding::{Binding, BindingKey, OWNER_LEN},
+    family::Address as _,
+    network::{LocalAddress, Network},
+    settings::slots as ranges,
+    uplink::{MAX_ADDRESSES, UplinkAddress, UplinkAddresses},
+};
+
+use super::{
+    Desired,
+    slots::{Slots, raise},
+};
+use crate::{
+    kernel::tables::{Table, Tabled, Tables, subnet_key},
+    model::Publication,
+};
+
+/// How much a reconciliation changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Ports published, or led elsewhere.
+    pub published: usize,
+    /// Ports withdrawn.
+    pub withdrawn: usize,
+    /// Entries of networks, addresses and uplinks written or removed.
+    pub network: usize,
+}
+
+impl AddAssign for Changes {
+    fn add_assign(&mut self, other: Self) {
+        self.published += other.published;
+        self.withdrawn += other.withdrawn;
+        self.network += other.network;
+    }
+}
+
+/// One family's maps.
+pub(super) struct Side<F: Tabled>
+where
+    BindingKey<F>: Pod,
+    Binding<F>: Pod,
+    UplinkAddresses<F>: Pod,
+{
+    bindings: Table<BindingKey<F>, Binding<F>>,
+    networks: LpmTrie<MapData, F::Addr, Network>,
+    locals: Table<F::Addr, LocalAddress>,
+    uplinks: Table<u32, UplinkAddresses<F>>,
+    generations: Array<MapData, u32>,
+    /// Slots that the other family has: bindings and addresses of both share the array.
+    foreign: Vec<u32>,
+}
+
+impl<F: Tabled> Side<F>
+where
+    BindingKey<F>: Pod,
+    Binding<F>: Pod,
+    UplinkAddresses<F>: Pod,
+{
+    pub(super) fn open(tables: &Tables) -> Result<Self> {
+        Ok(Self {
+            bindings: tables.bindings::<F>()?,
+            networks: tables.networks::<F>()?,
+            locals: tables.locals::<F>()?,
+            uplinks: tables.uplinks::<F>()?,
+            generations: tables.generations()?,
+            foreign: tables.slots_in_use()?,
+        })
+    }
+
+    /// Withdraws first and publishes last: no moment shows a port open that is in neither state.
+    pub(super) fn reconcile(&mut self, desired: &Desired) -> Result<Changes> {
+        let mut changes = Changes {
+            withdrawn: self.withdraw(desired)?,
+            ..Changes::default()
+        };
+        changes.network += self.locals(desired).context("the host's addresses")?;
+        changes.network += self.uplinks(desired).context("the uplinks' addresses")?;
+        changes.network += self.networks(desired).context("the networks")?;
+        changes.published = self.publish(desired).context("the published ports")?;
+        Ok(changes)
+    }
+
+    fn wanted(desired: &Desired) -> BTreeMap<BindingKey<F>, &Publication> {
+        let mut wanted = BTreeMap::new();
+        for publication in &desired.publications {
+            let listen = &publication.listen;
+            if let Some(addr) = F::Addr::from_ip(listen.addr) {
+                let key = BindingKey::new(addr, listen.port, listen.protocol.number());
+                wanted.entry(key).or_insert(publication);
+            }
+        }
+        wanted
+    }
+
+    fn withdraw(&mut self, desired: &Desired) -> Result<usize> {
+        let wanted = Self::wanted(desired);
+        let present = self.bindings.iter().collect::<Result<Vec<_>, _>>()?;
+        let mut withdrawn = 0;
+        for (key, binding) in present {
+            if !wanted.contains_key(&key) {
+                // No new flow first, then the end of the old ones: none slips between.
+                self.bindings.remove(&key)?;
+                raise(&mut self.generations, binding.slot)?;
+                withdrawn += 1;
+            }
+        }
+        Ok(withdrawn)
+    }
+
+    fn publish(&mut self, desired: &Desired) -> Result<usize> {
+        let present: BTreeMap<_, _> = self.bindings.iter().collect::<Result<_, _>>()?;
+        let mut slots = Slots::new(
+            ranges::BINDINGS..ranges::ADDRESSES,
+            self.foreign.iter().copied(),
+        );
+        let mut published = 0;
+        for (key, publication) in Self::wanted(desired) {
+            let Some(to) = F::Addr::from_ip(publication.to) else {
+                continue;
+            };
+            let old = present.get(&key);
+            let slot = match old {
+                Some(old) => old.slot,
+                None => slots.take()?,
+            };
+            let binding = Binding {
+                to,
+                port: publication.to_port,
+                source: publication.source as u8,
+                flags: 0,
+                slot,
+                owner: owner(&publication.owner),
+            };
+            if old == Some(&binding) {
+                continue;
+            }
+            self.bindings.insert(key, binding, 0)?;
+            if old.is_some_and(|old| (old.to, old.port) != (binding.to, binding.port)) {
+                raise(&mut self.generations, slot)?;
+            }
+            published += 1;
+        }
+        Ok(published)
+    }
+
+    fn locals(&mut self, desired: &Desired) -> Result<usize> {
+        let mut wanted = BTreeMap::new();
+        for address in &desired.host.addresses {
+            if let Some(addr) = F::Addr::from_ip(address.addr) {
+                wanted.insert(addr, address.ifindex);
+            }
+        }
+        let present: BTreeMap<_, _> = self.locals.iter().collect::<Result<_, _>>()?;
+        let mut changed = 0;
+        for (addr, local) in &present {
+            if !wanted.contains_key(addr) {
+                self.locals.remove(addr)?;
+                raise(&mut self.generations, local.slot)?;
+                changed += 1;
+            }
+        }
+        let mut slots = Slots::new(
+            ranges::ADDRESSES..ranges::NETWORKS,
+            self.foreign.iter().copied(),
+        );
+        for (addr, ifindex) in wanted {
+            let old = present.get(&addr);
+            if old.is_some_and(|old| old.ifindex == ifindex) {
+                continue;
+            }
+            let slot = match old {
+                Some(old) => old.slot,
+                None => slots.take()?,
+            };
+            self.locals.insert(
+                addr,
+                LocalAddress {
+                    ifindex,
+                    slot,
+                    flags: 0,
+                },
+                0,
+            )?;
+            changed += 1;
+        }
+        Ok(changed)
+    }
+
+    fn uplinks(&mut self, desired: &Desired) -> Result<usize> {
+        let mut changed = 0;
+        let mut wanted = BTreeMap::new();
+        for link in &desired.uplinks {
+            let mut value = UplinkAddresses {
+                count: 0,
+                addrs: [UplinkAddress::NONE; MAX_ADDRESSES],
+            };
+            for (ip, prefix) in desired.addresses(link.ifindex) {
+                let Some(addr) = F::Addr::from_ip(ip) else {
+                    continue;
+                };
+                let Ok(local) = self.locals.get(&addr, 0) else {
+                    continue;
+                };
+                let Some(place) = value.addrs.get_mut(value.count as usize) else {
+                    break;
+                };
+                *place = UplinkAddress {
+                    addr,
+                    prefix: u32::from(prefix),
+                    slot: local.slot,
+                };
+                value.count += 1;
+            }
+            wanted.insert(link.ifindex, value);
+        }
+        let present: BTreeMap<_, _> = self.uplinks.iter().collect::<Result<_, _>>()?;
+        for ifindex in present.keys().filter(|index| !wanted.contains_key(index)) {
+            self.uplinks.remove(ifindex)?;
+            changed += 1;
+        }
+        for (ifindex, value) in wanted {
+            if present.get(&ifindex) != Some(&value) {
+                self.uplinks.insert(ifindex, value, 0)?;
+                changed += 1;
+            }
+        }
+        Ok(changed)
+    }
+
+    fn networks(&mut self, desired: &Desired) -> Result<usize> {
+        let mut wanted = BTreeMap::new();
+        for (network, bridge) in &desired.networks {
+            for subnet in &network.subnets {
+                if let Some(subnet) = F::subnet(subnet) {
+                    let value = Network {
+                        bridge: *bridge,
+                        flags: flags(network),
+                        slot: ranges::NOBODY,
+                        reserved: 0,
+                    };
+                    wanted.insert(subnet, value);
+                }
+            }
+        }
+        let present = self.networks.iter().collect::<Result<Vec<_>, _>>()?;
+        let present: BTreeMap<_, _> = present
+            .into_iter()
+            .map(|(key, value)| ((key.data(), key.prefix_len()), value))
+            .collect();
+        let mut changed = 0;
+        for (addr, bits) in present.keys().filter(|subnet| !wanted.contains_key(subnet)) {
+            self.networks.remove(&subnet_key::<F>(*addr, *bits))?;
+            changed += 1;
+        }
+        for (subnet, value) in wanted {
+            if present.get(&subnet) != Some(&value) {
+                self.networks
+                    .insert(&subnet_key::<F>(subnet.0, subnet.1), value, 0)?;
+                changed += 1;
+            }
+        }
+        Ok(changed)
+    }
+}
+
+fn flags(network: &crate::model::Network) -> u32 {
+    [
+        (network.masquerade, Network::MASQUERADE),
+        (network.internal, Network::INTERNAL),
+        (network.icc, Network::ICC),
+        (network.routed, Network::ROUTED),
+    ]
+    .iter()
+    .filter(|(on, _)| *on)
+    .fold(0, |flags, (_, flag)| flags | flag)
+}
+
+fn owner(text: &str) -> [u8; OWNER_LEN] {
+    let mut bytes = [0; OWNER_LEN];
+    for (byte, from) in bytes.iter_mut().zip(text.bytes()) {
+        *byte = from;
+    }
+    bytes
+}

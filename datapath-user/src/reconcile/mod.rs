@@ -1,0 +1,189 @@
+//! The wanted state against the maps: what differs is changed, and nothing else. Run as often as one likes;
+//! the maps are the truth, so a restart, a missed event and a tampered entry all heal the same way.
+
+mod apply;
+mod slots;
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use anyhow::{Result, bail};
+use datapath_common::{
+    family::{V4, V6},
+    settings::Settings,
+};
+
+pub use self::apply::Changes;
+use self::apply::Side;
+use crate::{
+    config::{Config, Uplinks},
+    kernel::{
+        attach::{self, Hook},
+        tables::Tables,
+    },
+    model::{Network, Publication},
+    sources::netlink::{Host, Link},
+};
+
+/// What should be, put together from the configuration, the API and the host's network.
+#[derive(Debug, Default)]
+pub struct Desired {
+    /// The networks whose bridge exists, with the bridge's index.
+    pub networks: Vec<(Network, u32)>,
+    /// The published ports.
+    pub publications: Vec<Publication>,
+    /// The uplinks.
+    pub uplinks: Vec<Link>,
+    /// Named in the configuration, but not there: attached as soon as they come.
+    pub missing: Vec<String>,
+    /// The host's network.
+    pub host: Host,
+}
+
+impl Desired {
+    /// Puts the sources together.
+    #[must_use]
+    pub fn new(config: &Config, publications: Vec<Publication>, host: Host) -> Self {
+        let mut missing = Vec::new();
+        let mut networks = Vec::new();
+        for network in &config.networks {
+            match host.link(&network.bridge) {
+                Some(link) => networks.push((network.clone(), link.ifindex)),
+                None => missing.push(network.bridge.clone()),
+            }
+        }
+        let uplinks = match &config.uplinks {
+            Uplinks::Named(names) => {
+                missing.extend(
+                    names
+                        .iter()
+                        .filter(|name| host.link(name).is_none())
+                        .cloned(),
+                );
+                names
+                    .iter()
+                    .filter_map(|name| host.link(name))
+                    .cloned()
+                    .collect()
+            }
+            Uplinks::Auto => auto_uplinks(&networks, &host),
+        };
+        Self {
+            networks,
+            publications,
+            uplinks,
+            missing,
+            host,
+        }
+    }
+
+    /// The programs that this needs on interfaces.
+    #[must_use]
+    pub fn hooks(&self) -> BTreeSet<Hook> {
+        let uplinks = self
+            .uplinks
+            .iter()
+            .map(|link| (link.name.as_str(), link.ifindex, true));
+        let bridges = self
+            .networks
+            .iter()
+            .map(|(net, index)| (net.bridge.as_str(), *index, false));
+        uplinks
+            .chain(bridges)
+            .flat_map(|(name, index, uplink)| attach::hooks(name, index, uplink))
+            .collect()
+    }
+
+    /// An uplink's addresses, the one that the kernel would use by default first.
+    fn addresses(&self, ifindex: u32) -> Vec<(IpAddr, u8)> {
+        let mut addresses: Vec<_> = self
+            .host
+            .addresses
+            .iter()
+            .filter(|address| address.ifindex == ifindex && address.preferred)
+            .map(|address| (address.addr, address.prefix))
+            .collect();
+        let gateways: Vec<_> = self
+            .host
+            .routes
+            .iter()
+            .filter(|route| route.ifindex == ifindex)
+            .filter_map(|route| route.gateway)
+            .collect();
+        // Stable: among equals the kernel's own order stays.
+        addresses.sort_by_key(|(addr, prefix)| {
+            let net = ipnet::IpNet::new(*addr, *prefix);
+            !net.is_ok_and(|net| gateways.iter().any(|gateway| net.contains(gateway)))
+        });
+        addresses
+    }
+}
+
+/// The interfaces that routes outside the networks use. Those without an Ethernet header are left out.
+fn auto_uplinks(networks: &[(Network, u32)], host: &Host) -> Vec<Link> {
+    let bridge = |ifindex: u32| networks.iter().any(|(_, index)| *index == ifindex);
+    host.links
+        .iter()
+        .filter(|link| link.ethernet && link.master.is_none() && !bridge(link.ifindex))
+        .filter(|link| {
+            host.routes
+                .iter()
+                .any(|route| route.ifindex == link.ifindex)
+        })
+        .cloned()
+        .collect()
+}
+
+/// Brings the maps to what is desired.
+///
+/// # Errors
+/// When a map cannot be read or written; what was possible is done.
+pub fn reconcile(tables: &Tables, desired: &Desired) -> Result<Changes> {
+    let mut changes = Side::<V4>::open(tables)?.reconcile(desired)?;
+    changes += Side::<V6>::open(tables)?.reconcile(desired)?;
+    Ok(changes)
+}
+
+/// Writes the settings.
+///
+/// # Errors
+/// When the map cannot be written.
+pub fn settings(tables: &Tables, config: &Config) -> Result<()> {
+    let mut flags = 0;
+    for (on, flag) in [
+        (config.nat.independent_tcp, Settings::INDEPENDENT_TCP),
+        (config.nat.independent_udp, Settings::INDEPENDENT_UDP),
+        (config.nat.independent_icmp, Settings::INDEPENDENT_ICMP),
+    ] {
+        if on {
+            flags |= flag;
+        }
+    }
+    let settings = Settings {
+        timeouts: config.conntrack.timeouts,
+        ports: config.nat.ports,
+        flags,
+        ..Settings::DEFAULT
+    };
+    Ok(tables.settings()?.set(0, settings, 0)?)
+}
+
+/// Refuses a configuration that names interfaces that do not exist.
+///
+/// # Errors
+/// Names the first of them, and the remedy.
+pub fn require_interfaces(config: &Config, host: &Host) -> Result<()> {
+    if let Uplinks::Named(names) = &config.uplinks {
+        for name in names {
+            match host.link(name) {
+                None => bail!(
+                    "uplinks: \"{name}\": no such interface in this network namespace; `ip link` lists them"
+                ),
+                Some(link) if !link.ethernet => bail!(
+                    "uplinks: \"{name}\": frames on it have no Ethernet header, which is not supported yet"
+                ),
+                Some(_) => {}
+            }
+        }
+    }
+    Ok(())
+}

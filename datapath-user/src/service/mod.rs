@@ -1,0 +1,124 @@
+//! The service: sources in, one reconciler, maps out.
+//!
+//! Ending it stops nothing: programs, maps and links are pinned, and the next one adopts them.
+
+mod handle;
+mod lock;
+mod state;
+
+use std::{
+    fs, io,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use tokio::{
+    net::UnixListener,
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+    time::{self, MissedTickBehavior},
+};
+use tracing::{error, info, warn};
+
+pub use self::handle::Handle;
+use self::{lock::Lock, state::State};
+use crate::{config::Config, reconcile, sources::netlink::Netlink};
+
+/// How long messages of the kernel are gathered before the network is looked at anew.
+const DEBOUNCE: Duration = Duration::from_millis(20);
+/// How often maps and links are compared with what they should be when nothing happens: heals tampering.
+const HEAL: Duration = Duration::from_secs(10);
+/// How many changes asked for by the API may wait.
+const BACKLOG: usize = 64;
+
+/// Runs the service until SIGTERM or SIGINT. `path` is read again on SIGHUP.
+///
+/// # Errors
+/// What keeps it from starting: another instance, a missing capability, an interface that does not exist.
+pub async fn run(config: Config, path: Option<PathBuf>) -> Result<()> {
+    let lock = Lock::take(&config.pin_dir)?;
+    let mut netlink = Netlink::connect()?;
+    reconcile::require_interfaces(&config, &netlink.dump().await?)?;
+    warn_of_forwarding();
+    let (asks, mut requests) = mpsc::channel(BACKLOG);
+    let handle = Handle::new(asks, config.pin_dir.clone());
+    let listener = listen(&config.api_socket)?;
+    let mut state = State::load(config)?;
+    state.reconcile(&netlink).await?;
+
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut heal = time::interval(HEAL);
+    heal.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let server = crate::api::server::serve(listener, handle);
+    tokio::pin!(server);
+    info!("the datapath is active");
+    notify(&[sd_notify::NotifyState::Ready]);
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => {
+                state.reload(path.as_deref());
+                heal.reset_immediately();
+            }
+            Some(()) = netlink.changed.recv() => {
+                time::sleep(DEBOUNCE).await;
+                retry(state.reconcile(&netlink).await);
+            }
+            _ = heal.tick() => retry(state.reconcile(&netlink).await),
+            Some(request) = requests.recv() => state.answer(request),
+            ended = &mut server => {
+                ended.context("the API's socket")?;
+                break;
+            }
+        }
+    }
+    notify(&[sd_notify::NotifyState::Stopping]);
+    info!("the service ends; the datapath goes on without it");
+    drop(fs::remove_file(&state.config().api_socket));
+    drop(lock);
+    Ok(())
+}
+
+/// A failed reconciliation is tried again by the timer.
+fn retry(result: Result<()>) {
+    if let Err(error) = result {
+        error!("not everything could be brought into force, trying again: {error:#}");
+    }
+}
+
+fn notify(state: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        warn!("systemd could not be told: {error}");
+    }
+}
+
+fn warn_of_forwarding() {
+    let path = "/proc/sys/net/ipv4/ip_forward";
+    if fs::read_to_string(path).is_ok_and(|value| value.trim() == "0") {
+        warn!(
+            "net.ipv4.ip_forward is 0: this host forwards nothing; set it with `sysctl -w net.ipv4.ip_forward=1`"
+        );
+    }
+}
+
+/// The API's socket, for root and its group. What a former service left there is replaced.
+fn listen(path: &Path) -> Result<UnixListener> {
+    let at = || format!("api_socket: {}", path.display());
+    if let Some(dir) = path.parent() {
+        fs::create_dir_all(dir).with_context(at)?;
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(error).with_context(at);
+        }
+        _ => {}
+    }
+    let listener = UnixListener::bind(path).with_context(at)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o660)).with_context(at)?;
+    Ok(listener)
+}

@@ -1,0 +1,229 @@
+//! What the service knows, and what it does about it.
+
+use std::{collections::BTreeMap, path::Path};
+
+use anyhow::{Context as _, Result};
+use aya::Ebpf;
+use datapath_common::binding::Source;
+use tokio::time::Instant;
+use tracing::{error, info, warn};
+
+use super::handle::Request;
+use crate::{
+    api::types::{Refusal, RefusalKind, Status},
+    config::Config,
+    kernel::{attach, object, pinned::Pinned, tables::Tables},
+    model::{Listen, Publication},
+    reconcile::{self, Desired},
+    sources::netlink::{Host, Netlink},
+};
+
+/// The service's state. The maps hold the rest.
+pub(super) struct State {
+    config: Config,
+    ebpf: Ebpf,
+    tables: Tables,
+    /// Ports that the API published: they were in the maps before this service was.
+    api: BTreeMap<Listen, Publication>,
+    desired: Desired,
+    adopted: bool,
+    started: Instant,
+    problems: Vec<String>,
+}
+
+impl State {
+    /// Loads the programs, adopts the maps, and finds there what the API published.
+    pub(super) fn load(config: Config) -> Result<Self> {
+        let ebpf = object::load(&config)?;
+        let tables = Tables::new(&config.pin_dir);
+        let api = Pinned::open(&config.pin_dir)?
+            .ports()?
+            .into_iter()
+            .map(|port| port.publication)
+            .filter(|publication| publication.source == Source::Api)
+            .map(|publication| (publication.listen, publication))
+            .collect();
+        reconcile::settings(&tables, &config)?;
+        Ok(Self {
+            config,
+            ebpf,
+            tables,
+            api,
+            desired: Desired::default(),
+            adopted: false,
+            started: Instant::now(),
+            problems: Vec::new(),
+        })
+    }
+
+    pub(super) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Looks at the host's network, and brings maps and hooks to what should be.
+    pub(super) async fn reconcile(&mut self, netlink: &Netlink) -> Result<()> {
+        let host = netlink.dump().await?;
+        self.apply(host)
+    }
+
+    fn apply(&mut self, host: Host) -> Result<()> {
+        self.problems.clear();
+        let publications = self.publications();
+        self.desired = Desired::new(&self.config, publications, host);
+        for name in &self.desired.missing {
+            self.problems
+                .push(format!("interface {name} does not exist; it is waited for"));
+        }
+        let result = self.bring_about();
+        if let Err(error) = &result {
+            self.problems.push(format!("{error:#}"));
+        }
+        result
+    }
+
+    fn bring_about(&mut self) -> Result<()> {
+        let changes = reconcile::reconcile(&self.tables, &self.desired)?;
+        if changes != reconcile::Changes::default() {
+            info!(?changes, "maps changed");
+        }
+        let hooks = self.desired.hooks();
+        attach::reconcile(&mut self.ebpf, &self.config.pin_dir, &hooks, !self.adopted)?;
+        self.adopted = true;
+        Ok(())
+    }
+
+    /// The file's ports, then the API's. A port that both want is the file's.
+    fn publications(&self) -> Vec<Publication> {
+        let mut all = self.config.publications.clone();
+        all.extend(self.api.values().cloned());
+        all
+    }
+
+    /// Reads the configuration again. A bad one changes nothing.
+    pub(super) fn reload(&mut self, path: Option<&Path>) {
+        let config = match Config::load_or_default(path) {
+            Ok(config) => config,
+            Err(error) => {
+                error!("the configuration stays as it was: {error}");
+                return;
+            }
+        };
+        if (&config.pin_dir, &config.api_socket) != (&self.config.pin_dir, &self.config.api_socket)
+        {
+            warn!("pin_dir and api_socket take effect when the service is started anew");
+        }
+        self.config = Config {
+            pin_dir: self.config.pin_dir.clone(),
+            api_socket: self.config.api_socket.clone(),
+            ..config
+        };
+        if let Err(error) = reconcile::settings(&self.tables, &self.config) {
+            error!("settings: {error:#}");
+        }
+        info!("the configuration was read again");
+    }
+
+    pub(super) fn answer(&mut self, request: Request) {
+        // Whoever asked may be gone: then nobody wants the answer.
+        match request {
+            Request::Publish(publications, answer) => {
+                drop(answer.send(self.publish(publications)));
+            }
+            Request::Unpublish(listens, answer) => {
+                drop(answer.send(self.unpublish(&listens)));
+            }
+            Request::Status(answer) => {
+                drop(answer.send(self.status()));
+            }
+        }
+    }
+
+    fn publish(&mut self, publications: Vec<Publication>) -> Result<usize, Refusal> {
+        let taken: BTreeMap<_, _> = self
+            .desired
+            .publications
+            .iter()
+            .map(|port| (port.listen, &port.owner))
+            .collect();
+        for (index, publication) in publications.iter().enumerate() {
+            if let Some(owner) = taken.get(&publication.listen) {
+                let message = format!("already published by {owner}; withdraw it there first");
+                return Err(Refusal::new(RefusalKind::Conflict, message)
+                    .about(format!("[{index}].listen"), publication.listen.to_string()));
+            }
+        }
+        let count = publications.len();
+        let before = self.api.clone();
+        self.api
+            .extend(publications.into_iter().map(|port| (port.listen, port)));
+        self.change(before).map(|()| count)
+    }
+
+    fn unpublish(&mut self, listens: &[Listen]) -> Result<usize, Refusal> {
+        for (index, listen) in listens.iter().enumerate() {
+            if self.api.contains_key(listen) {
+                continue;
+            }
+            let owner = self
+                .desired
+                .publications
+                .iter()
+                .find(|port| port.listen == *listen);
+            let refusal = match owner {
+                Some(port) => Refusal::new(
+                    RefusalKind::Conflict,
+                    format!("published by {}; withdraw it there", port.owner),
+                ),
+                None => Refusal::new(
+                    RefusalKind::NotFound,
+                    "not published; `datapath ports` lists what is",
+                ),
+            };
+            return Err(refusal.about(format!("[{index}].listen"), listen.to_string()));
+        }
+        let before = self.api.clone();
+        for listen in listens {
+            self.api.remove(listen);
+        }
+        self.change(before).map(|()| listens.len())
+    }
+
+    /// Puts a change of the API's ports into force, or takes it back.
+    fn change(&mut self, before: BTreeMap<Listen, Publication>) -> Result<(), Refusal> {
+        self.desired.publications = self.publications();
+        let result = reconcile::reconcile(&self.tables, &self.desired).context("the maps");
+        result.map(drop).map_err(|error| {
+            self.api = before;
+            self.desired.publications = self.publications();
+            let undone = reconcile::reconcile(&self.tables, &self.desired);
+            if let Err(error) = undone {
+                error!("taking a refused change back: {error:#}");
+            }
+            Refusal::new(RefusalKind::Unavailable, format!("{error:#}"))
+        })
+    }
+
+    fn status(&self) -> Status {
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            ready: self.adopted,
+            uptime: self.started.elapsed().as_secs(),
+            uplinks: self
+                .desired
+                .uplinks
+                .iter()
+                .map(|link| link.name.clone())
+                .collect(),
+            networks: self
+                .desired
+                .networks
+                .iter()
+                .map(|(net, _)| net.bridge.clone())
+                .collect(),
+            ports: self.desired.publications.len(),
+            docker: None,
+            problems: self.problems.clone(),
+        }
+    }
+}

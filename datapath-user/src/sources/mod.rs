@@ -1,0 +1,3 @@
+//! Where the wanted state comes from.
+
+pub mod netlink;
