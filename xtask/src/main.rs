@@ -1,1 +1,50 @@
-fn main() {}
+//! `cargo xtask TASK`: what is done to this project, beside compiling it.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use xtask::{build, check, exec::Reported, setup, test};
+
+/// The tasks of the datapath project.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Installs what building and testing need, and says what and why.
+    Setup(setup::Arguments),
+    /// Builds target/release/datapath, with the eBPF programs inside it.
+    Build,
+    /// Formatting, lints, licences and the rules of the house.
+    Check(check::Arguments),
+    /// Runs every test, on real traffic; needs root.
+    Test(test::Arguments),
+}
+
+impl Task {
+    fn run(&self) -> Result<()> {
+        match self {
+            Self::Setup(arguments) => setup::run(arguments),
+            Self::Build => build::run(),
+            Self::Check(arguments) => check::run(arguments),
+            Self::Test(arguments) => test::run(arguments),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    match Arguments::parse().task.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        // The tool that failed has said so in its own last lines, and those shall stay the last.
+        Err(error) if error.is::<Reported>() => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

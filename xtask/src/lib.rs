@@ -1,0 +1,24 @@
+//! The tasks of this project, one module each, and the few things they share.
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | [`setup`] | what building and testing need: finds it, or installs it |
+//! | [`build`] | the release binary |
+//! | [`check`] | formatting, lints, licences, the rules of the house |
+//! | [`test`] | every test, with the test runner's own summary at the end |
+//! | [`exec`], [`step`] | run a command; show that a long one is alive |
+//! | [`workspace`], [`machine`] | where things are; who we are and what is on `PATH` |
+//!
+//! A task that needs the built program calls [`setup`] and then [`build::release`]; both say little when
+//! there is nothing to do.
+
+#![deny(missing_docs)]
+
+pub mod build;
+pub mod check;
+pub mod exec;
+pub mod machine;
+pub mod setup;
+pub mod step;
+pub mod test;
+pub mod workspace;
