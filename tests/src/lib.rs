@@ -1,1 +1,5 @@
-//! x
+//! The lab: hosts, containers and the program under test, on one machine, in network namespaces of its own.
+
+#![expect(clippy::disallowed_methods, reason = "tests wait in real time")]
+
+pub mod lab;

@@ -1,0 +1,118 @@
+//! The program under test, running in a lab's host from a configuration file.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+};
+
+use super::{Lab, PATIENCE, run};
+
+/// The running service. When dropped, it is ended and everything is taken out of the kernel.
+#[derive(Debug)]
+pub struct Datapath {
+    netns: String,
+    config: PathBuf,
+    pins: PathBuf,
+    child: Child,
+    _dir: tempfile::TempDir,
+}
+
+impl Datapath {
+    /// Starts it and waits until it is active. `config` is what follows the places and the network.
+    #[must_use]
+    pub fn start(lab: &Lab, config: &str) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let pins = Path::new("/sys/fs/bpf").join(&lab.name);
+        let file = dir.path().join("datapath.toml");
+        let text = format!(
+            "pin_dir = {pins:?}\napi_socket = {:?}\nuplinks = [\"eth0\"]\n[[network]]\nbridge = \"docker0\"\n\
+             subnets = [\"172.17.0.0/16\"]\n{config}",
+            dir.path().join("api.sock"),
+        );
+        fs::write(&file, text).expect("the configuration");
+        let child = spawn(lab.host.name(), &file);
+        let datapath = Self {
+            netns: lab.host.name().to_owned(),
+            config: file,
+            pins,
+            child,
+            _dir: dir,
+        };
+        datapath.wait();
+        datapath
+    }
+
+    fn wait(&self) {
+        let seconds = PATIENCE.as_secs().to_string();
+        run(&mut self.command(&["status", "--wait", &seconds]));
+    }
+
+    /// Runs one of the program's commands on it.
+    #[must_use]
+    pub fn cli(&self, arguments: &[&str]) -> Output {
+        self.command(arguments)
+            .output()
+            .expect("the program starts")
+    }
+
+    /// Ends the service at once, without a chance to clean up.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("the service runs");
+        self.child.wait().expect("the service ends");
+    }
+
+    /// Starts another service on the same pins.
+    pub fn restart(&mut self) {
+        self.child = spawn(&self.netns, &self.config);
+        self.wait();
+    }
+
+    /// Where it pins.
+    #[must_use]
+    pub fn pins(&self) -> &Path {
+        &self.pins
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = program(&self.netns);
+        command.arg("--config").arg(&self.config).args(arguments);
+        command
+    }
+}
+
+impl Drop for Datapath {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+        drop(self.command(&["detach"]).output());
+    }
+}
+
+fn spawn(netns: &str, config: &Path) -> Child {
+    program(netns)
+        .arg("run")
+        .arg("--config")
+        .arg(config)
+        .stdin(Stdio::null())
+        .spawn()
+        .expect("the service starts")
+}
+
+/// The program, in a network namespace. `nsenter` becomes the program, so its process is the service's.
+fn program(netns: &str) -> Command {
+    let mut command = Command::new("nsenter");
+    command
+        .arg(format!("--net=/run/netns/{netns}"))
+        .arg(binary());
+    command
+}
+
+/// The program that the tests are told to use, else the one that was built last.
+#[must_use]
+fn binary() -> PathBuf {
+    match env::var_os("DATAPATH_BIN") {
+        Some(path) => path.into(),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/release/datapath"),
+    }
+}

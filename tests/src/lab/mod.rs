@@ -1,0 +1,242 @@
+//! A LAN host, a Docker host and a container, joined by veth pairs:
+//!
+//! ```text
+//! lan 203.0.113.9 ──veth── 203.0.113.2 host 172.17.0.1 (docker0) ──veth── container 172.17.0.2
+//! ```
+//!
+//! Every name carries this process and a counter, so labs never meet; all is taken down when dropped.
+
+mod datapath;
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    os::fd::AsFd as _,
+    process::{Command, Output},
+    sync::atomic::{AtomicU32, Ordering},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use nix::sched::{CloneFlags, setns};
+
+pub use self::datapath::Datapath;
+
+static COUNTER: AtomicU32 = AtomicU32::new(0);
+
+/// How long anything in the lab may take before it counts as failed.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A network namespace of this run's own.
+#[derive(Debug)]
+pub struct Netns {
+    name: String,
+}
+
+impl Netns {
+    fn new(lab: &str, role: &str) -> Self {
+        let name = format!("{lab}-{role}");
+        run(Command::new("ip").args(["netns", "add", &name]));
+        let netns = Self { name };
+        netns.ip("link set lo up");
+        netns
+    }
+
+    /// Its name, as `ip netns` has it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Runs `ip` in it.
+    pub fn ip(&self, arguments: &str) {
+        run(Command::new("ip")
+            .args(["-n", &self.name])
+            .args(arguments.split(' ')));
+    }
+
+    /// A program that runs in it. The file systems are those outside: `ip netns exec` would hide bpffs.
+    #[must_use]
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command
+            .arg(format!("--net=/run/netns/{}", self.name))
+            .arg(program);
+        command
+    }
+
+    /// Runs a closure on a thread of its own inside.
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> JoinHandle<T> {
+        let path = format!("/run/netns/{}", self.name);
+        thread::spawn(move || {
+            let file = std::fs::File::open(path).expect("the namespace");
+            setns(file.as_fd(), CloneFlags::CLONE_NEWNET).expect("entering the namespace");
+            work()
+        })
+    }
+
+    /// Runs a closure inside, and waits for it.
+    pub fn enter<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        self.spawn(work)
+            .join()
+            .expect("the closure inside the namespace")
+    }
+}
+
+impl Drop for Netns {
+    fn drop(&mut self) {
+        // No second panic while a test fails.
+        drop(
+            Command::new("ip")
+                .args(["netns", "del", &self.name])
+                .output(),
+        );
+    }
+}
+
+/// The lab.
+#[derive(Debug)]
+pub struct Lab {
+    /// Its name: the beginning of every name in it.
+    pub name: String,
+    /// A host on the network outside.
+    pub lan: Netns,
+    /// The Docker host.
+    pub host: Netns,
+    /// A container.
+    pub container: Netns,
+}
+
+impl Lab {
+    /// Builds it.
+    #[must_use]
+    #[expect(
+        clippy::new_without_default,
+        reason = "it makes namespaces: nobody should by default"
+    )]
+    pub fn new() -> Self {
+        let name = format!(
+            "dp{}x{}",
+            std::process::id(),
+            COUNTER.fetch_add(1, Ordering::Relaxed)
+        );
+        let lab = Self {
+            lan: Netns::new(&name, "lan"),
+            host: Netns::new(&name, "host"),
+            container: Netns::new(&name, "c"),
+            name,
+        };
+        lab.host.ip(&format!(
+            "link add eth0 type veth peer name eth0 netns {}",
+            lab.lan.name
+        ));
+        lab.host.ip("link add docker0 type bridge");
+        lab.host.ip(&format!(
+            "link add vc type veth peer name eth0 netns {}",
+            lab.container.name
+        ));
+        lab.host.ip("link set vc master docker0 up");
+        lab.host.ip("addr add 203.0.113.2/24 dev eth0");
+        lab.host.ip("addr add 172.17.0.1/16 dev docker0");
+        lab.lan.ip("addr add 203.0.113.9/24 dev eth0");
+        lab.container.ip("addr add 172.17.0.2/16 dev eth0");
+        for (netns, link) in [
+            (&lab.host, "eth0"),
+            (&lab.host, "docker0"),
+            (&lab.lan, "eth0"),
+        ] {
+            netns.ip(&format!("link set {link} up"));
+        }
+        lab.container.ip("link set eth0 up");
+        lab.container.ip("route add default via 172.17.0.1");
+        run(lab
+            .host
+            .command("sysctl")
+            .args(["-qw", "net.ipv4.ip_forward=1"]));
+        lab
+    }
+}
+
+/// Runs a program to its end, which must be a good one.
+pub fn run(command: &mut Command) -> Output {
+    let output = command.output().expect("the program starts");
+    assert!(output.status.success(), "{command:?}: {output:?}");
+    output
+}
+
+/// Waits until something holds.
+pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "waited in vain for: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A TCP server in a namespace that sends back what it gets until the client closes its half.
+pub fn tcp_echo(netns: &Netns, addr: &str) {
+    let addr = addr.to_owned();
+    let listener = netns.enter(move || TcpListener::bind(addr).expect("the server's port"));
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            thread::spawn(move || {
+                let mut all = Vec::new();
+                if stream.read_to_end(&mut all).is_ok() {
+                    drop(stream.write_all(&all));
+                }
+            });
+        }
+    });
+}
+
+/// A UDP server in a namespace that sends every datagram back, the sender's address before it.
+pub fn udp_echo(netns: &Netns, addr: &str) {
+    let addr = addr.to_owned();
+    let socket = netns.enter(move || UdpSocket::bind(addr).expect("the server's port"));
+    thread::spawn(move || {
+        let mut buffer = [0; 2048];
+        while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+            let mut answer = format!("{from} ").into_bytes();
+            answer.extend(buffer.get(..length).unwrap_or_default());
+            drop(socket.send_to(&answer, from));
+        }
+    });
+}
+
+/// Sends `payload` over a new connection and returns what came back.
+///
+/// # Errors
+/// As the socket's.
+pub fn tcp_exchange(netns: &Netns, to: &str, payload: Vec<u8>) -> std::io::Result<Vec<u8>> {
+    let to: SocketAddr = to.parse().expect("an address");
+    netns.enter(move || {
+        let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(2))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(&payload)?;
+        stream.shutdown(std::net::Shutdown::Write)?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer)?;
+        Ok(answer)
+    })
+}
+
+/// Sends a datagram and returns the answer, as text.
+///
+/// # Errors
+/// As the socket's.
+pub fn udp_exchange(netns: &Netns, to: &str, payload: &str) -> std::io::Result<String> {
+    let (to, payload) = (to.to_owned(), payload.to_owned());
+    netns.enter(move || {
+        let socket = UdpSocket::bind("0.0.0.0:0")?;
+        socket.set_read_timeout(Some(Duration::from_secs(2)))?;
+        socket.connect(to)?;
+        socket.send(payload.as_bytes())?;
+        let mut buffer = [0; 2048];
+        let length = socket.recv(&mut buffer)?;
+        Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
+    })
+}
