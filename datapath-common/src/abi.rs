@@ -11,6 +11,7 @@ use crate::{
     conntrack::Flow,
     family::{Addr4, Addr6, V4, V6},
     fragment::{FragmentKey, FragmentNote},
+    host::{Peer, PeerKey},
     mapping::{Mapping, MappingKey},
     network::{LocalAddress, Network},
     reason::ReasonCount,
@@ -61,5 +62,9 @@ abi! {
     FragmentNote<V4> = 24,
     FragmentNote<V6> = 48,
     ReasonCount = 16,
-    Settings = 96,
+    Settings = 104,
+    PeerKey<V4> = 16,
+    PeerKey<V6> = 28,
+    Peer<V4> = 8,
+    Peer<V6> = 20,
 }

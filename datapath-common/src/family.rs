@@ -39,6 +39,11 @@ pub trait Family: sealed::Sealed + Copy + Clone + Debug + Eq + Hash + Ord + 'sta
     const HEADER_CHECKSUM: bool;
     /// The first address of the link-local prefix: 169.254.0.0 of /16, fe80:: of /10.
     const LINK_LOCAL: Self::Addr;
+    /// The host itself: 127.0.0.1 or `::1`.
+    const LOOPBACK: Self::Addr;
+
+    /// Whether the address, though written in this family, is one of the other: `::ffff:0:0/96`.
+    fn is_foreign(addr: &Self::Addr) -> bool;
 }
 
 /// An address of one family.
@@ -89,6 +94,12 @@ impl Family for V4 {
     const ECHO_REPLY: u8 = 0;
     const HEADER_CHECKSUM: bool = true;
     const LINK_LOCAL: Addr4 = Addr4([169, 254, 0, 0]);
+    const LOOPBACK: Addr4 = Addr4([127, 0, 0, 1]);
+
+    #[inline(always)]
+    fn is_foreign(_: &Addr4) -> bool {
+        false
+    }
 }
 
 impl Family for V6 {
@@ -102,6 +113,12 @@ impl Family for V6 {
     const ECHO_REPLY: u8 = 129;
     const HEADER_CHECKSUM: bool = false;
     const LINK_LOCAL: Addr6 = Addr6([0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    const LOOPBACK: Addr6 = Addr6([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+
+    #[inline(always)]
+    fn is_foreign(addr: &Addr6) -> bool {
+        addr.mapped().is_some()
+    }
 }
 
 impl Address for Addr4 {
@@ -174,8 +191,10 @@ impl Address for Addr6 {
 }
 
 impl Addr6 {
+    /// The address as four words of memory: the kernel side moves words where bytes would go one by one.
+    #[must_use]
     #[inline(always)]
-    const fn quarters(&self) -> [u32; 4] {
+    pub const fn quarters(&self) -> [u32; 4] {
         let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = self.0;
         [
             u32::from_ne_bytes([a, b, c, d]),

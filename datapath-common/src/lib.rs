@@ -22,6 +22,7 @@
 //! | [`checksum`] | the Internet checksum, mended along with the fields it covers |
 //! | [`ports`] | which source ports masquerade tries |
 //! | [`fragment`] | the note that a first fragment leaves for the rest |
+//! | [`host`] | what a process of the host dialled |
 //! | [`reason`] | why a packet was translated, left alone or dropped |
 //! | [`settings`] | what can be changed while the programs run |
 //! | [`names`] | maps and programs by name |
@@ -37,6 +38,7 @@ pub mod checksum;
 pub mod conntrack;
 pub mod family;
 pub mod fragment;
+pub mod host;
 pub mod mapping;
 pub mod names;
 pub mod network;

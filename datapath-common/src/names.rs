@@ -37,6 +37,10 @@ pub mod maps {
     pub const UPLINKS4: &str = "UPLINKS4";
     /// Addresses by uplink, IPv6.
     pub const UPLINKS6: &str = "UPLINKS6";
+    /// What processes of the host dialled over IPv4, by socket and endpoint.
+    pub const PEERS4: &str = "PEERS4";
+    /// What they dialled over IPv6.
+    pub const PEERS6: &str = "PEERS6";
     /// Counters by reason.
     pub const REASONS: &str = "REASONS";
     /// The settings.
@@ -63,6 +67,8 @@ pub mod maps {
         LOCALS6,
         UPLINKS4,
         UPLINKS6,
+        PEERS4,
+        PEERS6,
         REASONS,
         SETTINGS,
         GENERATIONS,
@@ -78,15 +84,30 @@ pub mod programs {
     /// TC ingress of a managed bridge.
     pub const BRIDGE_INGRESS: &str = "bridge_ingress";
 
-    /// All of them.
-    pub const ALL: &[&str] = &[UPLINK_INGRESS, UPLINK_EGRESS, BRIDGE_INGRESS];
+    /// The classifiers: attached to interfaces.
+    pub const CLASSIFIERS: &[&str] = &[UPLINK_INGRESS, UPLINK_EGRESS, BRIDGE_INGRESS];
+    /// The programs that see the host's own calls: attached to the root cgroup. Each is named after its hook.
+    pub const HOST: &[&str] = &[
+        "host_connect4",
+        "host_connect6",
+        "host_sendmsg4",
+        "host_sendmsg6",
+        "host_recvmsg4",
+        "host_recvmsg6",
+        "host_peername4",
+        "host_peername6",
+    ];
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
     fn names_fit_the_kernel() {
-        for name in super::maps::ALL.iter().chain(super::programs::ALL) {
+        for name in super::maps::ALL
+            .iter()
+            .chain(super::programs::CLASSIFIERS)
+            .chain(super::programs::HOST)
+        {
             assert!(name.len() <= 15, "{name}");
         }
     }

@@ -85,6 +85,8 @@ reasons! {
     ToHost = 6, "to-host", Pass;
     /// From a network that keeps its own addresses (`masquerade = false`).
     Routed = 7, "routed", Pass;
+    /// From the network to an IPv6 port that leads to an IPv4 endpoint: only the host's own processes reach it.
+    CrossFamily = 8, "cross-family", Pass;
 
     /// First packet of an outgoing flow: it took the host's address.
     Masquerade = 16, "masquerade", Translate;

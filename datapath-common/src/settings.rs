@@ -16,6 +16,8 @@ pub struct Settings {
     pub epoch: u32,
     /// Reserved, 0.
     pub reserved: u32,
+    /// Cookie of the network namespace that the service serves; 0 while it is not known.
+    pub netns: u64,
 }
 
 impl Settings {
@@ -33,6 +35,7 @@ impl Settings {
         flags: Self::INDEPENDENT_UDP | Self::INDEPENDENT_ICMP,
         epoch: 0,
         reserved: 0,
+        netns: 0,
     };
 }
 

@@ -12,15 +12,22 @@
 mod bpf;
 mod flow;
 mod guard;
+mod host;
 mod maps;
 mod nat;
 mod packet;
 mod parse;
 mod pipeline;
 mod report;
+mod socket;
 
-use aya_ebpf::{macros::classifier, programs::TcContext};
+use aya_ebpf::{
+    macros::{cgroup_sock_addr, classifier},
+    programs::{SockAddrContext, TcContext},
+};
+use datapath_common::family::{V4, V6};
 use packet::tc::Tc;
+use socket::Call;
 
 /// What arrives from outside.
 #[classifier]
@@ -38,6 +45,54 @@ pub fn uplink_egress(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn bridge_ingress(ctx: TcContext) -> i32 {
     pipeline::bridge_ingress(Tc::new(ctx))
+}
+
+/// A process dials IPv4.
+#[cgroup_sock_addr(connect4)]
+pub fn host_connect4(ctx: SockAddrContext) -> i32 {
+    host::connect::<V4>(Call::new(ctx))
+}
+
+/// A process dials IPv6.
+#[cgroup_sock_addr(connect6)]
+pub fn host_connect6(ctx: SockAddrContext) -> i32 {
+    host::connect::<V6>(Call::new(ctx))
+}
+
+/// A process sends a datagram over IPv4.
+#[cgroup_sock_addr(sendmsg4)]
+pub fn host_sendmsg4(ctx: SockAddrContext) -> i32 {
+    host::sendmsg::<V4>(Call::new(ctx))
+}
+
+/// A process sends a datagram over IPv6.
+#[cgroup_sock_addr(sendmsg6)]
+pub fn host_sendmsg6(ctx: SockAddrContext) -> i32 {
+    host::sendmsg::<V6>(Call::new(ctx))
+}
+
+/// A process is told whom an IPv4 datagram is from.
+#[cgroup_sock_addr(recvmsg4)]
+pub fn host_recvmsg4(ctx: SockAddrContext) -> i32 {
+    host::show::<V4>(Call::new(ctx))
+}
+
+/// A process is told whom an IPv6 datagram is from.
+#[cgroup_sock_addr(recvmsg6)]
+pub fn host_recvmsg6(ctx: SockAddrContext) -> i32 {
+    host::show::<V6>(Call::new(ctx))
+}
+
+/// A process asks whom it dialled over IPv4.
+#[cgroup_sock_addr(getpeername4)]
+pub fn host_peername4(ctx: SockAddrContext) -> i32 {
+    host::show::<V4>(Call::new(ctx))
+}
+
+/// A process asks whom it dialled over IPv6.
+#[cgroup_sock_addr(getpeername6)]
+pub fn host_peername6(ctx: SockAddrContext) -> i32 {
+    host::show::<V6>(Call::new(ctx))
 }
 
 /// The helpers that need it ask for a GPL-compatible licence.

@@ -10,6 +10,7 @@ use datapath_common::{
     conntrack::Flow,
     family::{Family, V4, V6},
     fragment::{FragmentKey, FragmentNote},
+    host::{MAX_PEERS, Peer, PeerKey},
     mapping::{Mapping, MappingKey},
     network::{LocalAddress, Network},
     reason::{Reason, ReasonCount},
@@ -45,6 +46,7 @@ type Fragments<F> = LruHashMap<FragmentKey<F>, FragmentNote<F>, FRAGMENTS>;
 type Networks<F> = LpmTrie<<F as Family>::Addr, Network, NETWORKS>;
 type Locals<F> = HashMap<<F as Family>::Addr, LocalAddress, ADDRESSES, LAZY>;
 type Uplinks<F> = HashMap<u32, UplinkAddresses<F>, UPLINKS, LAZY>;
+type Peers<F> = LruHashMap<PeerKey<F>, Peer<F>, { MAX_PEERS as usize }>;
 type Works<F> = PerCpuArray<Work<F>, 1>;
 
 /// What one packet needs while it is looked at: the stack (512 bytes for a whole chain of calls) has no
@@ -83,7 +85,7 @@ pub static BINDING_STATS: PerCpuArray<BindingStats, BINDING_SLOTS> = PerCpuArray
 
 macro_rules! family_maps {
     ($family:ty: $flows:ident $half:ident $bindings:ident $mappings:ident $fragments:ident $networks:ident
-     $locals:ident $uplinks:ident $work:ident) => {
+     $locals:ident $uplinks:ident $peers:ident $work:ident) => {
         /// Established flows, two entries each. When full, a flow stays among the half-open ones.
         #[btf_map]
         static $flows: Flows<$family> = Flows::new();
@@ -108,6 +110,9 @@ macro_rules! family_maps {
         /// Addresses to masquerade with, by uplink.
         #[btf_map]
         static $uplinks: Uplinks<$family> = Uplinks::new();
+        /// What processes of the host dialled. When full, the one unused for longest makes room.
+        #[btf_map]
+        static $peers: Peers<$family> = Peers::new();
         /// One packet's workspace.
         #[btf_map]
         static $work: Works<$family> = Works::new();
@@ -146,6 +151,10 @@ macro_rules! family_maps {
                 &$uplinks
             }
             #[inline(always)]
+            fn peers() -> &'static Peers<Self> {
+                &$peers
+            }
+            #[inline(always)]
             fn work() -> Option<&'static mut Work<Self>> {
                 // SAFETY: this CPU's own place, and no program of ours interrupts another there.
                 $work.get_ptr_mut(0).map(|work| unsafe { &mut *work })
@@ -164,11 +173,12 @@ pub trait Maps: Family {
     fn networks() -> &'static Networks<Self>;
     fn locals() -> &'static Locals<Self>;
     fn uplinks() -> &'static Uplinks<Self>;
+    fn peers() -> &'static Peers<Self>;
     fn work() -> Option<&'static mut Work<Self>>;
 }
 
-family_maps!(V4: FLOWS4 HALF4 BINDINGS4 MAPPINGS4 FRAGMENTS4 NETWORKS4 LOCALS4 UPLINKS4 WORK4);
-family_maps!(V6: FLOWS6 HALF6 BINDINGS6 MAPPINGS6 FRAGMENTS6 NETWORKS6 LOCALS6 UPLINKS6 WORK6);
+family_maps!(V4: FLOWS4 HALF4 BINDINGS4 MAPPINGS4 FRAGMENTS4 NETWORKS4 LOCALS4 UPLINKS4 PEERS4 WORK4);
+family_maps!(V6: FLOWS6 HALF6 BINDINGS6 MAPPINGS6 FRAGMENTS6 NETWORKS6 LOCALS6 UPLINKS6 PEERS6 WORK6);
 
 /// The generation of a slot now.
 #[inline(always)]

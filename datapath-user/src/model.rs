@@ -35,7 +35,7 @@ pub struct Listen {
 pub struct Publication {
     /// Where it listens.
     pub listen: Listen,
-    /// The endpoint's address: of the same family as `listen.addr`.
+    /// The endpoint's address: of the same family as `listen.addr`, or IPv4 behind an IPv6 port.
     pub to: IpAddr,
     /// The endpoint's port.
     pub to_port: u16,

@@ -26,6 +26,9 @@ pub fn open<F: Maps>(work: &mut Work<F>, now: u64) -> Result<(), Reason> {
     } = work;
     let from = &headers.endpoints;
     let binding = binding::<F>(&from.dst, from.dport, headers.protocol).ok_or(Reason::NotOurs)?;
+    if F::is_foreign(&binding.to) {
+        return Err(Reason::CrossFamily);
+    }
     if !from.src.is_unicast() {
         return Err(Reason::Martian);
     }

@@ -1,4 +1,4 @@
-//! Programs on hooks: exactly one attachment for each, pinned, replaced in place.
+//! Classifiers on interfaces: exactly one attachment for each, pinned, replaced in place.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -13,7 +13,7 @@ use aya::{
 };
 use datapath_common::names::programs::{BRIDGE_INGRESS, UPLINK_EGRESS, UPLINK_INGRESS};
 
-use super::{object, pins};
+use super::{cgroup, object, pins};
 
 /// A program that is to be attached to an interface.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,6 +77,9 @@ pub fn reconcile(
     let mut attached = BTreeSet::new();
     for entry in fs::read_dir(&dir).context("links")?.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
+        if cgroup::parse_pin(&name).is_some() {
+            continue;
+        }
         let Some(hook) = wanted.iter().find(|hook| hook.pin() == name) else {
             // The pin holds the link: without it the kernel takes the program off.
             result =

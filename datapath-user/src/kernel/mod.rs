@@ -1,7 +1,9 @@
 //! The kernel side: loading and pinning the programs, attaching them, and the maps as typed tables.
 
 pub mod attach;
+pub mod cgroup;
 pub mod detach;
+pub mod netns;
 pub mod object;
 pub mod pinned;
 pub mod pins;

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned, programs::SchedClassifier};
 use datapath_common::names;
 
-use super::pins;
+use super::{cgroup, pins};
 use crate::config::Config;
 
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/datapath-ebpf"));
@@ -43,7 +43,12 @@ pub fn load(config: &Config) -> Result<Ebpf> {
     for name in names::maps::ALL {
         pins::make_private(&maps.join(name)).with_context(|| format!("map {name}"))?;
     }
-    for name in names::programs::ALL {
+    for name in names::programs::HOST {
+        cgroup::program(&mut ebpf, name)?
+            .load()
+            .with_context(|| format!("the kernel refused program {name}"))?;
+    }
+    for name in names::programs::CLASSIFIERS {
         program(&mut ebpf, name)?
             .load()
             .with_context(|| format!("the kernel refused program {name}"))?;
@@ -51,7 +56,7 @@ pub fn load(config: &Config) -> Result<Ebpf> {
     Ok(ebpf)
 }
 
-/// One of our programs.
+/// One of our classifiers.
 ///
 /// # Errors
 /// When the object has no such program.

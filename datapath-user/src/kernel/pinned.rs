@@ -18,7 +18,7 @@ use datapath_common::{
 };
 
 use super::{
-    attach, pins,
+    attach, cgroup, pins,
     tables::{Tabled, Tables},
 };
 use crate::{
@@ -134,6 +134,14 @@ impl Pinned {
             .flatten()
         {
             let name = entry.file_name().to_string_lossy().into_owned();
+            if let Some(program) = cgroup::parse_pin(&name) {
+                all.push(Attachment {
+                    program: program.to_owned(),
+                    target: "root cgroup".to_owned(),
+                    hook: format!("cgroup {}", program.trim_start_matches("host_")),
+                });
+                continue;
+            }
             let Some((program, ifindex)) = attach::parse_pin(&name) else {
                 continue;
             };
@@ -195,7 +203,7 @@ where
                     port: key.port,
                     protocol,
                 },
-                to: binding.to.into(),
+                to: std::net::IpAddr::to_canonical(&binding.to.into()),
                 to_port: binding.port,
                 source: Source::from_raw(binding.source).unwrap_or(Source::Api),
                 owner: owner(&binding.owner),

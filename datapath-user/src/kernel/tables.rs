@@ -1,6 +1,9 @@
 //! The maps as typed tables, opened from their pins: the service and the reading commands use the same.
 
-use std::path::{Path, PathBuf};
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result};
 use aya::{
@@ -10,7 +13,7 @@ use aya::{
 use datapath_common::{
     binding::{Binding, BindingKey, BindingStats},
     conntrack::Flow,
-    family::{Address as _, Family, V4, V6},
+    family::{Addr4, Addr6, Address as _, Family, V4, V6},
     names::maps as names,
     network::{LocalAddress, Network},
     reason::ReasonCount,
@@ -42,6 +45,8 @@ pub trait Tabled: Family<Addr: Pod> {
     const LOCALS: &'static str;
     /// The uplinks' addresses.
     const UPLINKS: &'static str;
+    /// The address that a binding of this family leads to: an IPv4 endpoint behind an IPv6 port is mapped.
+    fn target(ip: IpAddr) -> Option<Self::Addr>;
     /// The address of a subnet and its prefix length, if it is of this family.
     fn subnet(net: &IpNet) -> Option<(Self::Addr, u32)> {
         let addr = Self::Addr::from_ip(net.network())?;
@@ -56,6 +61,10 @@ impl Tabled for V4 {
     const NETWORKS: &'static str = names::NETWORKS4;
     const LOCALS: &'static str = names::LOCALS4;
     const UPLINKS: &'static str = names::UPLINKS4;
+
+    fn target(ip: IpAddr) -> Option<Self::Addr> {
+        Addr4::from_ip(ip)
+    }
 }
 
 impl Tabled for V6 {
@@ -65,6 +74,13 @@ impl Tabled for V6 {
     const NETWORKS: &'static str = names::NETWORKS6;
     const LOCALS: &'static str = names::LOCALS6;
     const UPLINKS: &'static str = names::UPLINKS6;
+
+    fn target(ip: IpAddr) -> Option<Self::Addr> {
+        match ip {
+            IpAddr::V4(v4) => Some(Addr6::from_mapped(Addr4(v4.octets()))),
+            IpAddr::V6(_) => Addr6::from_ip(ip),
+        }
+    }
 }
 
 /// A hash map of ours.

@@ -124,7 +124,7 @@ where
         );
         let mut published = 0;
         for (key, publication) in Self::wanted(desired) {
-            let Some(to) = F::Addr::from_ip(publication.to) else {
+            let Some(to) = F::target(publication.to) else {
                 continue;
             };
             let old = present.get(&key);

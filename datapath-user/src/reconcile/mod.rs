@@ -6,7 +6,7 @@ mod slots;
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use datapath_common::{
     family::{V4, V6},
     settings::Settings,
@@ -18,6 +18,7 @@ use crate::{
     config::{Config, Uplinks},
     kernel::{
         attach::{self, Hook},
+        netns,
         tables::Tables,
     },
     model::{Network, Publication},
@@ -162,6 +163,7 @@ pub fn settings(tables: &Tables, config: &Config) -> Result<()> {
         timeouts: config.conntrack.timeouts,
         ports: config.nat.ports,
         flags,
+        netns: netns::cookie().context("the network namespace's cookie (Linux 5.14 or later)")?,
         ..Settings::DEFAULT
     };
     Ok(tables.settings()?.set(0, settings, 0)?)

@@ -12,7 +12,7 @@ use super::handle::Request;
 use crate::{
     api::types::{Refusal, RefusalKind, Status},
     config::Config,
-    kernel::{attach, object, pinned::Pinned, tables::Tables},
+    kernel::{attach, cgroup, object, pinned::Pinned, tables::Tables},
     model::{Listen, Publication},
     reconcile::{self, Desired},
     sources::netlink::{Host, Netlink},
@@ -29,6 +29,8 @@ pub(super) struct State {
     adopted: bool,
     started: Instant,
     problems: Vec<String>,
+    /// What this host cannot do, found once at the start.
+    limits: Vec<String>,
 }
 
 impl State {
@@ -53,6 +55,7 @@ impl State {
             adopted: false,
             started: Instant::now(),
             problems: Vec::new(),
+            limits: Vec::new(),
         })
     }
 
@@ -67,7 +70,7 @@ impl State {
     }
 
     fn apply(&mut self, host: Host) -> Result<()> {
-        self.problems.clear();
+        self.problems.clone_from(&self.limits);
         let publications = self.publications();
         self.desired = Desired::new(&self.config, publications, host);
         for name in &self.desired.missing {
@@ -85,6 +88,13 @@ impl State {
         let changes = reconcile::reconcile(&self.tables, &self.desired)?;
         if changes != reconcile::Changes::default() {
             info!(?changes, "maps changed");
+        }
+        if !self.adopted
+            && let Err(error) = cgroup::attach(&mut self.ebpf, &self.config.pin_dir)
+        {
+            warn!("{error:#}");
+            self.limits.push(format!("{error:#}"));
+            self.problems.clone_from(&self.limits);
         }
         let hooks = self.desired.hooks();
         attach::reconcile(&mut self.ebpf, &self.config.pin_dir, &hooks, !self.adopted)?;

@@ -1,0 +1,3 @@
+//! Who reaches a published port, and who does not: the host itself, other containers, the network.
+
+mod host;
