@@ -6,7 +6,7 @@ use std::{
     process::{Child, Command, Output, Stdio},
 };
 
-use super::{Lab, PATIENCE, run};
+use super::{DockerLab, Lab, PATIENCE, run};
 
 /// The running service. When dropped, it is ended and everything is taken out of the kernel.
 #[derive(Debug)]
@@ -22,18 +22,29 @@ impl Datapath {
     /// Starts it and waits until it is active. `config` is what follows the places and the network.
     #[must_use]
     pub fn start(lab: &Lab, config: &str) -> Self {
+        let network = "[[network]]\nbridge = \"docker0\"\nsubnets = [\"172.17.0.0/16\"]";
+        let config =
+            format!("uplinks = [\"eth0\"]\n[docker]\nenabled = false\n{network}\n{config}");
+        Self::on(&lab.name, lab.host.name(), &config)
+    }
+
+    /// Starts it beside an engine, which it follows. `config` is what follows the places.
+    #[must_use]
+    pub fn following(lab: &DockerLab, config: &str) -> Self {
+        let config = format!("[docker]\nsocket = {:?}\n{config}", lab.docker.socket());
+        Self::on(&lab.name, lab.host.name(), &config)
+    }
+
+    fn on(name: &str, netns: &str, config: &str) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        let pins = Path::new("/sys/fs/bpf").join(&lab.name);
+        let pins = Path::new("/sys/fs/bpf").join(name);
         let file = dir.path().join("datapath.toml");
-        let text = format!(
-            "pin_dir = {pins:?}\napi_socket = {:?}\nuplinks = [\"eth0\"]\n[[network]]\nbridge = \"docker0\"\n\
-             subnets = [\"172.17.0.0/16\"]\n{config}",
-            dir.path().join("api.sock"),
-        );
+        let api = dir.path().join("api.sock");
+        let text = format!("pin_dir = {pins:?}\napi_socket = {api:?}\n{config}");
         fs::write(&file, text).expect("the configuration");
-        let child = spawn(lab.host.name(), &file);
+        let child = spawn(netns, &file);
         let datapath = Self {
-            netns: lab.host.name().to_owned(),
+            netns: netns.to_owned(),
             config: file,
             pins,
             child,

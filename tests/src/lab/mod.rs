@@ -6,12 +6,15 @@
 //!
 //! Every name carries this process and a counter, so labs never meet; all is taken down when dropped.
 
+mod cleanup;
 mod datapath;
+mod docker;
 
 use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::fd::AsFd as _,
+    path::PathBuf,
     process::{Command, Output},
     sync::atomic::{AtomicU32, Ordering},
     thread::{self, JoinHandle},
@@ -20,26 +23,44 @@ use std::{
 
 use nix::sched::{CloneFlags, setns};
 
-pub use self::datapath::Datapath;
+pub use self::{
+    datapath::Datapath,
+    docker::{Docker, DockerLab},
+};
 
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 
 /// How long anything in the lab may take before it counts as failed.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A network namespace of this run's own.
+/// A network namespace: of this run's own, or one that Docker made for a container.
 #[derive(Debug)]
 pub struct Netns {
     name: String,
+    path: PathBuf,
+    own: bool,
 }
 
 impl Netns {
     fn new(lab: &str, role: &str) -> Self {
         let name = format!("{lab}-{role}");
         run(Command::new("ip").args(["netns", "add", &name]));
-        let netns = Self { name };
+        let netns = Self {
+            path: PathBuf::from("/run/netns").join(&name),
+            name,
+            own: true,
+        };
         netns.ip("link set lo up");
         netns
+    }
+
+    /// One that somebody else made, and will remove.
+    fn borrowed(name: &str, path: PathBuf) -> Self {
+        Self {
+            name: name.to_owned(),
+            path,
+            own: false,
+        }
     }
 
     /// Its name, as `ip netns` has it.
@@ -50,9 +71,7 @@ impl Netns {
 
     /// Runs `ip` in it.
     pub fn ip(&self, arguments: &str) {
-        run(Command::new("ip")
-            .args(["-n", &self.name])
-            .args(arguments.split(' ')));
+        run(self.command("ip").args(arguments.split(' ')));
     }
 
     /// A program that runs in it. The file systems are those outside: `ip netns exec` would hide bpffs.
@@ -60,7 +79,7 @@ impl Netns {
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
         command
-            .arg(format!("--net=/run/netns/{}", self.name))
+            .arg(format!("--net={}", self.path.display()))
             .arg(program);
         command
     }
@@ -70,7 +89,7 @@ impl Netns {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> JoinHandle<T> {
-        let path = format!("/run/netns/{}", self.name);
+        let path = self.path.clone();
         thread::spawn(move || {
             let file = std::fs::File::open(path).expect("the namespace");
             setns(file.as_fd(), CloneFlags::CLONE_NEWNET).expect("entering the namespace");
@@ -88,12 +107,14 @@ impl Netns {
 
 impl Drop for Netns {
     fn drop(&mut self) {
-        // No second panic while a test fails.
-        drop(
-            Command::new("ip")
-                .args(["netns", "del", &self.name])
-                .output(),
-        );
+        if self.own {
+            // No second panic while a test fails.
+            drop(
+                Command::new("ip")
+                    .args(["netns", "del", &self.name])
+                    .output(),
+            );
+        }
     }
 }
 
@@ -118,38 +139,23 @@ impl Lab {
         reason = "it makes namespaces: nobody should by default"
     )]
     pub fn new() -> Self {
-        let name = format!(
-            "dp{}x{}",
-            std::process::id(),
-            COUNTER.fetch_add(1, Ordering::Relaxed)
-        );
+        let name = unused_name();
         let lab = Self {
             lan: Netns::new(&name, "lan"),
             host: Netns::new(&name, "host"),
             container: Netns::new(&name, "c"),
             name,
         };
-        lab.host.ip(&format!(
-            "link add eth0 type veth peer name eth0 netns {}",
-            lab.lan.name
-        ));
+        join(&lab.host, &lab.lan);
         lab.host.ip("link add docker0 type bridge");
         lab.host.ip(&format!(
             "link add vc type veth peer name eth0 netns {}",
             lab.container.name
         ));
         lab.host.ip("link set vc master docker0 up");
-        lab.host.ip("addr add 203.0.113.2/24 dev eth0");
         lab.host.ip("addr add 172.17.0.1/16 dev docker0");
-        lab.lan.ip("addr add 203.0.113.9/24 dev eth0");
+        lab.host.ip("link set docker0 up");
         lab.container.ip("addr add 172.17.0.2/16 dev eth0");
-        for (netns, link) in [
-            (&lab.host, "eth0"),
-            (&lab.host, "docker0"),
-            (&lab.lan, "eth0"),
-        ] {
-            netns.ip(&format!("link set {link} up"));
-        }
         lab.container.ip("link set eth0 up");
         lab.container.ip("route add default via 172.17.0.1");
         run(lab
@@ -158,6 +164,26 @@ impl Lab {
             .args(["-qw", "net.ipv4.ip_forward=1"]));
         lab
     }
+}
+
+fn unused_name() -> String {
+    format!(
+        "dp{}x{}",
+        std::process::id(),
+        COUNTER.fetch_add(1, Ordering::Relaxed)
+    )
+}
+
+/// Joins the host's uplink and the LAN host.
+fn join(host: &Netns, lan: &Netns) {
+    host.ip(&format!(
+        "link add eth0 type veth peer name eth0 netns {}",
+        lan.name
+    ));
+    host.ip("addr add 203.0.113.2/24 dev eth0");
+    lan.ip("addr add 203.0.113.9/24 dev eth0");
+    host.ip("link set eth0 up");
+    lan.ip("link set eth0 up");
 }
 
 /// Runs a program to its end, which must be a good one.
