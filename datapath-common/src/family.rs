@@ -29,6 +29,8 @@ pub trait Family: sealed::Sealed + Copy + Clone + Debug + Eq + Hash + Ord + 'sta
     const HEADER: u32;
     /// Where the source address stands in the header. The destination follows it at once in both families.
     const ADDRESSES: u32;
+    /// Where the hop limit (IPv4: time to live) stands in the header.
+    const HOP_LIMIT: u32;
     /// The protocol number of this family's ICMP.
     const ICMP: u8;
     /// ICMP type of an echo request.
@@ -89,6 +91,7 @@ impl Family for V4 {
     const VERSION: u8 = 4;
     const HEADER: u32 = 20;
     const ADDRESSES: u32 = 12;
+    const HOP_LIMIT: u32 = 8;
     const ICMP: u8 = proto::ICMP;
     const ECHO_REQUEST: u8 = 8;
     const ECHO_REPLY: u8 = 0;
@@ -108,6 +111,7 @@ impl Family for V6 {
     const VERSION: u8 = 6;
     const HEADER: u32 = 40;
     const ADDRESSES: u32 = 8;
+    const HOP_LIMIT: u32 = 7;
     const ICMP: u8 = proto::ICMPV6;
     const ECHO_REQUEST: u8 = 128;
     const ECHO_REPLY: u8 = 129;

@@ -131,6 +131,10 @@ reasons! {
     RewriteFailed = 46, "rewrite-failed", Drop;
     /// An ICMP message whose checksum is wrong (RFC 5508, REQ-3).
     BadChecksum = 47, "bad-checksum", Drop;
+    /// No hop left to live: the packet would have been sent on, past the stack.
+    HopLimit = 48, "hop-limit", Drop;
+    /// A published port leads to an address outside every managed network, and an endpoint asked for it.
+    NoNetwork = 49, "no-network", Drop;
 }
 
 #[cfg(test)]

@@ -29,6 +29,10 @@ pub fn frame<P: Packet>(packet: &P) -> Result<(), Reason> {
 #[inline(always)]
 pub fn arriving<F: Maps>(headers: &Headers<F>) -> Result<(), Reason> {
     let (src, dst) = (&headers.endpoints.src, &headers.endpoints.dst);
+    if dst.is_loopback() {
+        // Whatever the host's `route_localnet` says: its loopback addresses are its own.
+        return Err(Reason::Martian);
+    }
     if maps::local::<F>(dst).is_none() {
         return match maps::network::<F>(dst) {
             Some(network) if network.has(Network::ROUTED) => Err(Reason::Routed),
@@ -71,32 +75,39 @@ pub fn unparsed<P: Packet, F: Maps>(packet: &P, reason: Reason) -> Reason {
     }
 }
 
-/// What an endpoint may send through its bridge into the host.
+/// What an endpoint may send through its bridge into the host. Passing means that it is for an address of the
+/// host.
 #[inline(always)]
-pub fn endpoint<P: Packet, F: Maps>(packet: &P, headers: &Headers<F>) -> Reason {
+pub fn endpoint<P: Packet, F: Maps>(
+    packet: &P,
+    headers: &Headers<F>,
+) -> Result<&'static Network, Reason> {
     let (src, dst) = (&headers.endpoints.src, &headers.endpoints.dst);
     if is_link_local::<F>(src) || is_link_local::<F>(dst) {
-        return Reason::NotOurs;
+        return Err(Reason::NotOurs);
     }
     let Some(from) = maps::network::<F>(src) else {
-        return if src.is_unicast() {
+        return Err(if src.is_unicast() {
             Reason::ForgedSource
         } else {
             Reason::NotOurs
-        };
+        });
     };
     if from.bridge != packet.ifindex() {
-        return Reason::ForgedSource;
+        return Err(Reason::ForgedSource);
     }
     if maps::local::<F>(dst).is_some() {
-        return Reason::ToHost;
+        return Ok(from);
     }
-    match maps::network::<F>(dst) {
+    if dst.is_loopback() {
+        return Err(Reason::Martian);
+    }
+    Err(match maps::network::<F>(dst) {
         Some(to) if to.bridge == from.bridge => Reason::NotOurs,
         Some(_) => Reason::Isolated,
         None if from.has(Network::INTERNAL) => Reason::Internal,
         None => Reason::NotOurs,
-    }
+    })
 }
 
 /// fe80::/10: never leaves its link, so neighbour discovery and its like are left alone.

@@ -11,6 +11,7 @@
 
 mod bpf;
 mod flow;
+mod forward;
 mod guard;
 mod host;
 mod maps;

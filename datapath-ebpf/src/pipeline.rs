@@ -4,7 +4,7 @@
 //! |---|---|
 //! | uplink, ingress | [`from_world`]: published ports, and answers to masqueraded flows |
 //! | uplink, egress | [`to_world`]: masquerade, answers from published ports, the leak guard |
-//! | bridge, ingress | [`from_endpoint`]: who may talk to whom |
+//! | bridge, ingress | [`from_endpoint`]: who may talk to whom; published ports asked for by endpoints |
 
 use datapath_common::{
     family::{Family as _, V4, V6},
@@ -15,7 +15,7 @@ use datapath_common::{
 use crate::{
     bpf, flow, guard,
     maps::Maps,
-    nat::{fragment, icmp_error, masquerade, publish, rewrite},
+    nat::{fragment, hairpin, icmp_error, masquerade, publish, rewrite},
     packet::Packet,
     parse::{Kind, Parse, parse},
     report,
@@ -45,10 +45,10 @@ pub fn uplink_egress<P: Packet>(mut packet: P) -> i32 {
 
 /// Entry of the program of that name.
 #[inline(always)]
-pub fn bridge_ingress<P: Packet>(packet: P) -> i32 {
+pub fn bridge_ingress<P: Packet>(mut packet: P) -> i32 {
     let reason = match packet.ethertype() {
-        V4::ETHERTYPE => from_endpoint::<P, V4>(&packet),
-        V6::ETHERTYPE => from_endpoint::<P, V6>(&packet),
+        V4::ETHERTYPE => from_endpoint::<P, V4>(&mut packet),
+        V6::ETHERTYPE => from_endpoint::<P, V6>(&mut packet),
         _ => Reason::NotIp,
     };
     report::finish(&packet, reason)
@@ -68,7 +68,13 @@ fn arrive<P: Packet, F: Maps + Parse>(packet: &mut P) -> Result<Reason, Reason> 
     let now = bpf::now();
     match work.headers.kind {
         Kind::LaterFragment => {
-            fragment::follow(packet, &work.headers, Direction::ToEndpoint, now)?;
+            fragment::follow(
+                packet,
+                &work.headers,
+                &mut work.to,
+                Direction::ToEndpoint,
+                now,
+            )?;
             return Ok(Reason::Fragment);
         }
         Kind::Error => return icmp_error::inward(packet, work),
@@ -102,7 +108,13 @@ fn leave<P: Packet, F: Maps + Parse>(packet: &mut P) -> Result<Reason, Reason> {
     }
     let network = guard::leaving(&work.headers)?;
     if work.headers.kind == Kind::LaterFragment {
-        fragment::follow(packet, &work.headers, Direction::FromEndpoint, now)?;
+        fragment::follow(
+            packet,
+            &work.headers,
+            &mut work.to,
+            Direction::FromEndpoint,
+            now,
+        )?;
         return Ok(Reason::Fragment);
     }
     let mut reason = Reason::Flow;
@@ -116,14 +128,15 @@ fn leave<P: Packet, F: Maps + Parse>(packet: &mut P) -> Result<Reason, Reason> {
 }
 
 #[inline(never)]
-fn from_endpoint<P: Packet, F: Maps + Parse>(packet: &P) -> Reason {
+fn from_endpoint<P: Packet, F: Maps + Parse>(packet: &mut P) -> Reason {
     report::reason(admit::<P, F>(packet))
 }
 
 #[inline(always)]
-fn admit<P: Packet, F: Maps + Parse>(packet: &P) -> Result<Reason, Reason> {
+fn admit<P: Packet, F: Maps + Parse>(packet: &mut P) -> Result<Reason, Reason> {
     guard::frame(packet)?;
     let work = F::work().ok_or(Reason::TableFull)?;
     parse::<P, F>(packet, &mut work.headers)?;
-    Err(guard::endpoint(packet, &work.headers))
+    let network = guard::endpoint(packet, &work.headers)?;
+    hairpin::turn(packet, work, network)
 }

@@ -1,6 +1,6 @@
 //! The end of every packet: its reason is counted, and becomes the hook's action.
 
-use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC};
+use aya_ebpf::bindings::{TC_ACT_REDIRECT, TC_ACT_SHOT, TC_ACT_UNSPEC};
 use datapath_common::reason::{Outcome, Reason};
 
 use crate::{maps::REASONS, packet::Packet};
@@ -26,6 +26,7 @@ pub fn finish<P: Packet>(packet: &P, reason: Reason) -> i32 {
         }
     }
     match reason.outcome() {
+        Outcome::Translate if packet.is_redirected() => TC_ACT_REDIRECT,
         Outcome::Translate | Outcome::Pass => TC_ACT_UNSPEC,
         Outcome::Drop => TC_ACT_SHOT,
     }

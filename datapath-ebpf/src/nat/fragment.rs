@@ -34,11 +34,12 @@ fn leave_note<F: Maps>(headers: &Headers<F>, direction: Direction, to: &Endpoint
     let _ = F::fragments().insert(key(headers, direction), note, 0);
 }
 
-/// A later fragment takes the addresses that the first took.
+/// A later fragment takes the addresses that the first took, which it leaves in `to`.
 #[inline(never)]
 pub fn follow<P: Packet, F: Maps>(
     packet: &mut P,
     headers: &Headers<F>,
+    to: &mut Endpoints<F>,
     direction: Direction,
     now: u64,
 ) -> Result<(), Reason> {
@@ -47,13 +48,13 @@ pub fn follow<P: Packet, F: Maps>(
     let note = unsafe { F::fragments().get(key(headers, direction)) }.copied();
     match note {
         Some(note) if note.deadline > now => {
-            let to = Endpoints {
+            *to = Endpoints {
                 src: note.src,
                 dst: note.dst,
                 sport: 0,
                 dport: 0,
             };
-            rewrite::addresses::<P, F>(packet, headers.l3, from, &to)?;
+            rewrite::addresses::<P, F>(packet, headers.l3, from, to)?;
             Ok(())
         }
         _ => Err(without_note(headers, direction)),

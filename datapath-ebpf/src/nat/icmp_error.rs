@@ -74,6 +74,27 @@ pub fn outward<P: Packet, F: Maps + Parse>(
     Ok(Reason::IcmpError)
 }
 
+/// An error from an endpoint to an address of the host, about a packet that another endpoint sent there.
+/// Leaves in `work.to.dst` whom it goes to.
+#[inline(always)]
+pub fn hairpin<P: Packet, F: Maps + Parse>(
+    packet: &mut P,
+    work: &mut Work<F>,
+) -> Result<Reason, Reason> {
+    work.quoted
+        .read(packet, &work.headers)
+        .map_err(|_| Reason::ToHost)?;
+    let flow = about(&work.quoted, Direction::FromEndpoint).ok_or(Reason::ToHost)?;
+    if !flow.has(Flow::<F>::HAIRPIN) {
+        return Err(Reason::ToHost);
+    }
+    work.to = flow.to.reversed();
+    work.outer = flow.to;
+    translate(packet, work)?;
+    work.to.dst = flow.to.dst;
+    Ok(Reason::IcmpError)
+}
+
 /// The entry that an answer to the quoted packet would find.
 #[inline(always)]
 fn about<F: Maps>(quoted: &Quoted<F>, direction: Direction) -> Option<&'static Flow<F>> {

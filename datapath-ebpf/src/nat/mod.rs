@@ -1,7 +1,9 @@
 //! Translation: which addresses a new flow takes, and how they are written into packets.
 
 pub mod fragment;
+pub mod hairpin;
 pub mod icmp_error;
+pub mod mapping;
 pub mod masquerade;
 pub mod publish;
 pub mod rewrite;

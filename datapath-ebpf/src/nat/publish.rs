@@ -4,6 +4,7 @@ use datapath_common::{
     binding::{Binding, BindingKey},
     conntrack::Flow,
     family::Address as _,
+    network::Network,
     reason::Reason,
     settings::slots,
     tuple::{Direction, Endpoints, Tuple},
@@ -32,6 +33,7 @@ pub fn open<F: Maps>(work: &mut Work<F>, now: u64) -> Result<(), Reason> {
     if !from.src.is_unicast() {
         return Err(Reason::Martian);
     }
+    may_reach::<F>(&binding.to)?;
     if !flow::may_open(headers) {
         return Err(Reason::NoFlow);
     }
@@ -57,6 +59,15 @@ pub fn open<F: Maps>(work: &mut Work<F>, now: u64) -> Result<(), Reason> {
     flow::open(opening, flow, |_| true)?;
     *to = opening.to;
     Ok(())
+}
+
+/// Whether anybody but the host may reach this endpoint: those of an internal network are nobody's.
+#[inline(always)]
+pub fn may_reach<F: Maps>(endpoint: &F::Addr) -> Result<(), Reason> {
+    match maps::network::<F>(endpoint) {
+        Some(network) if network.has(Network::INTERNAL) => Err(Reason::Internal),
+        _ => Ok(()),
+    }
 }
 
 /// The binding for an address and port of the host: one on that very address before one on every address.

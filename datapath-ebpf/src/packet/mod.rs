@@ -42,6 +42,14 @@ pub trait Packet {
         covers: Covers,
         udp: bool,
     ) -> Result<(), Reason>;
+    /// Sends it out of an interface, to a neighbour that the kernel resolves. Nothing is done to it afterwards.
+    fn redirect_neighbour<F: Family>(
+        &mut self,
+        ifindex: u32,
+        neighbour: &F::Addr,
+    ) -> Result<(), Reason>;
+    /// Whether it was sent somewhere.
+    fn is_redirected(&self) -> bool;
     /// Whether a socket of the host would take the packet of these endpoints: TCP or UDP, connected or not.
     fn host_socket<F: Family>(&self, protocol: u8, packet: &SocketTuple<F>) -> bool;
 }

@@ -8,11 +8,12 @@ use core::{
 
 use aya_ebpf::{
     bindings::{
-        __sk_buff, BPF_F_CURRENT_NETNS, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, bpf_sock_tuple,
+        __sk_buff, BPF_F_CURRENT_NETNS, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, TC_ACT_REDIRECT,
+        bpf_redir_neigh, bpf_sock_tuple,
     },
     helpers::generated::{
-        bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_sk_lookup_udp, bpf_sk_release,
-        bpf_skb_load_bytes, bpf_skb_store_bytes, bpf_skc_lookup_tcp,
+        bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_redirect_neigh, bpf_sk_lookup_udp,
+        bpf_sk_release, bpf_skb_load_bytes, bpf_skb_store_bytes, bpf_skc_lookup_tcp,
     },
     programs::TcContext,
 };
@@ -23,16 +24,33 @@ use super::{Covers, Packet, SocketTuple};
 /// `PACKET_HOST` of include/uapi/linux/if_packet.h.
 const PACKET_HOST: u32 = 0;
 
+/// `AF_INET` and `AF_INET6` of include/linux/socket.h.
+const AF_INET: u32 = 2;
+const AF_INET6: u32 = 10;
+/// What the redirecting helpers answer when all is well.
+const REDIRECT: i64 = TC_ACT_REDIRECT as i64;
+
+/// `struct bpf_redir_neigh`, whose union bindgen makes hard to fill.
+#[repr(C)]
+struct NextHop {
+    family: u32,
+    addr: [u8; 16],
+}
+
 /// A packet at a TC hook.
 pub struct Tc {
     ctx: TcContext,
+    redirected: bool,
 }
 
 impl Tc {
     /// Wraps the context that the kernel hands in.
     #[inline(always)]
     pub fn new(ctx: TcContext) -> Self {
-        Self { ctx }
+        Self {
+            ctx,
+            redirected: false,
+        }
     }
 
     #[inline(always)]
@@ -130,6 +148,40 @@ impl Packet for Tc {
             0 => Ok(()),
             _ => Err(Reason::RewriteFailed),
         }
+    }
+
+    #[inline(always)]
+    fn redirect_neighbour<F: Family>(
+        &mut self,
+        ifindex: u32,
+        neighbour: &F::Addr,
+    ) -> Result<(), Reason> {
+        let mut next = NextHop {
+            family: if F::VERSION == 4 { AF_INET } else { AF_INET6 },
+            addr: [0; 16],
+        };
+        // SAFETY: an address has 4 or 16 bytes, and there is room for 16.
+        unsafe {
+            next.addr
+                .as_mut_ptr()
+                .cast::<F::Addr>()
+                .write_unaligned(*neighbour);
+        }
+        let params = (&raw mut next).cast::<bpf_redir_neigh>();
+        let size = size_of::<NextHop>() as i32;
+        // SAFETY: `NextHop` is `struct bpf_redir_neigh`; the helper copies it.
+        match unsafe { bpf_redirect_neigh(ifindex, params, size, 0) } {
+            REDIRECT => {
+                self.redirected = true;
+                Ok(())
+            }
+            _ => Err(Reason::RewriteFailed),
+        }
+    }
+
+    #[inline(always)]
+    fn is_redirected(&self) -> bool {
+        self.redirected
     }
 
     #[inline(always)]

@@ -9,6 +9,7 @@
 mod cleanup;
 mod datapath;
 mod docker;
+mod endpoints;
 
 use std::{
     io::{Read as _, Write as _},

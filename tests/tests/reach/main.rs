@@ -1,3 +1,4 @@
 //! Who reaches a published port, and who does not: the host itself, other containers, the network.
 
+mod hairpin;
 mod host;

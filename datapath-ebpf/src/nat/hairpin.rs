@@ -1,0 +1,137 @@
+//! Hairpin: an endpoint that asks for a published port at an address of the host, its own port included.
+//!
+//! Both ends are behind the host, so both directions are seen as coming from an endpoint. The answering side
+//! sees the host's address (RFC 4787, REQ-9): an answer to a neighbour's own address would take the short way
+//! over the bridge, past the translation.
+
+use datapath_common::{
+    conntrack::Flow,
+    family::Address as _,
+    network::Network,
+    reason::Reason,
+    tuple::{Direction, Tuple},
+};
+
+use super::{fragment, icmp_error, mapping, masquerade, publish, rewrite};
+use crate::{
+    bpf, flow, forward,
+    maps::{self, Maps, Work},
+    packet::Packet,
+    parse::{Kind, Parse},
+};
+
+/// A packet from an endpoint to an address of the host.
+#[inline(always)]
+pub fn turn<P: Packet, F: Maps + Parse>(
+    packet: &mut P,
+    work: &mut Work<F>,
+    from: &Network,
+) -> Result<Reason, Reason> {
+    let now = bpf::now();
+    let reason = match work.headers.kind {
+        Kind::LaterFragment => follow(packet, work, now)?,
+        Kind::Error => icmp_error::hairpin(packet, work)?,
+        Kind::Tcp | Kind::Udp | Kind::Query => pass(packet, work, from, now)?,
+    };
+    forward::to_neighbour(packet, work)?;
+    Ok(reason)
+}
+
+#[inline(always)]
+fn pass<P: Packet, F: Maps>(
+    packet: &mut P,
+    work: &mut Work<F>,
+    from: &Network,
+    now: u64,
+) -> Result<Reason, Reason> {
+    let direction = Direction::FromEndpoint;
+    let mut reason = Reason::Flow;
+    if flow::find(&work.headers, direction, &mut work.to, now).is_none() {
+        open(packet, work, from, now)?;
+        reason = Reason::Publish;
+    }
+    fragment::remember(&work.headers, direction, &work.to, now);
+    rewrite::apply(packet, &work.headers, &work.to)?;
+    Ok(reason)
+}
+
+#[inline(always)]
+fn follow<P: Packet, F: Maps>(
+    packet: &mut P,
+    work: &mut Work<F>,
+    now: u64,
+) -> Result<Reason, Reason> {
+    // Without a note it is a datagram for the host itself, as far as anyone can tell.
+    fragment::follow(
+        packet,
+        &work.headers,
+        &mut work.to,
+        Direction::FromEndpoint,
+        now,
+    )
+    .map_err(|_| Reason::ToHost)?;
+    Ok(Reason::Fragment)
+}
+
+/// Opens the flow that a first packet to a published port asks for.
+#[inline(always)]
+fn open<P: Packet, F: Maps>(
+    packet: &P,
+    work: &mut Work<F>,
+    from: &Network,
+    now: u64,
+) -> Result<(), Reason> {
+    lead(work, from, now)?;
+    if mapping::is_independent(work.headers.protocol) && is_outside(work) {
+        masquerade::keep_port(packet, work, now)?;
+    }
+    masquerade::claim(packet, work)
+}
+
+/// Finds the binding, and says in `work.opening` where it leads.
+///
+/// Verifier: a sub-program, so that what it keeps on the stack is its own.
+#[inline(never)]
+fn lead<F: Maps>(work: &mut Work<F>, from: &Network, now: u64) -> Result<(), Reason> {
+    let headers = &work.headers;
+    let asked = &headers.endpoints;
+    let protocol = headers.protocol;
+    let binding = publish::binding::<F>(&asked.dst, asked.dport, protocol).ok_or(Reason::ToHost)?;
+    if from.has(Network::INTERNAL) {
+        return Err(Reason::Internal);
+    }
+    if F::is_foreign(&binding.to) {
+        return Err(Reason::CrossFamily);
+    }
+    let local = maps::local::<F>(&asked.dst).ok_or(Reason::ToHost)?;
+    publish::may_reach::<F>(&binding.to)?;
+    if !flow::may_open(headers) {
+        return Err(Reason::NoFlow);
+    }
+    work.source.addr = asked.dst;
+    work.source.prefix = F::Addr::BITS;
+    work.source.slot = local.slot;
+    let opening = &mut work.opening;
+    opening.tuple = Tuple::new(asked, protocol, Direction::FromEndpoint);
+    opening.to.src = asked.dst;
+    opening.to.dst = binding.to;
+    opening.to.sport = asked.sport;
+    opening.to.dport = binding.port;
+    opening.direction = Direction::FromEndpoint;
+    opening.flags = Flow::<F>::PUBLISHED | Flow::<F>::HAIRPIN;
+    opening.binding = (binding.slot, maps::generation(binding.slot));
+    opening.address = (local.slot, maps::generation(local.slot));
+    opening.bytes = u64::from(headers.length);
+    opening.now = now;
+    opening.fixed = false;
+    work.outer = opening.to;
+    Ok(())
+}
+
+/// Whether the address that was asked is one that the network outside knows: then the port shown is the one
+/// that is shown there.
+#[inline(always)]
+fn is_outside<F: Maps>(work: &Work<F>) -> bool {
+    maps::local::<F>(&work.source.addr)
+        .is_some_and(|local| F::uplinks().get_ptr(local.ifindex).is_some())
+}

@@ -1,0 +1,119 @@
+//! Endpoint-independent mappings (RFC 4787, REQ-1): one inside address and port shows one outside port to
+//! everybody.
+
+use aya_ebpf::bindings::BPF_NOEXIST;
+use datapath_common::{
+    conntrack::timeouts::SECOND,
+    mapping::{Mapping, MappingKey},
+    ports::MAX_TRIES,
+    proto,
+    reason::Reason,
+    settings::Settings,
+    tuple::Direction,
+    uplink::UplinkAddress,
+};
+
+use super::masquerade;
+use crate::{
+    bpf,
+    maps::{self, Maps, SETTINGS},
+    packet::Packet,
+    parse::Headers,
+};
+
+const NOEXIST: u64 = BPF_NOEXIST as u64;
+
+/// How much longer than its flows a mapping is kept.
+const GRACE: u64 = 60 * SECOND;
+
+/// Whether a protocol's mappings are to be endpoint-independent.
+#[inline(always)]
+pub fn is_independent(protocol: u8) -> bool {
+    let flag = match protocol {
+        proto::TCP => Settings::INDEPENDENT_TCP,
+        proto::UDP => Settings::INDEPENDENT_UDP,
+        _ => Settings::INDEPENDENT_ICMP,
+    };
+    SETTINGS
+        .get(0)
+        .is_some_and(|settings| settings.flags & flag != 0)
+}
+
+/// The port that this inside address and port shows to everybody: the one it has, or a new one.
+#[inline(never)]
+pub fn port<P: Packet, F: Maps>(
+    packet: &P,
+    headers: &Headers<F>,
+    source: &UplinkAddress<F>,
+    half: &mut Mapping<F>,
+    now: u64,
+) -> Result<u16, Reason> {
+    let settings = SETTINGS.get(0).ok_or(Reason::TableFull)?;
+    let generation = maps::generation(source.slot);
+    let from = &headers.endpoints;
+    let protocol = headers.protocol;
+    let inside = MappingKey::new(from.src, from.sport, protocol, Direction::FromEndpoint);
+    let deadline = now + settings.timeouts.mapping + GRACE;
+    if let Some(found) = F::mappings().get_ptr_mut(inside) {
+        // SAFETY: valid while the program runs.
+        let mapping = unsafe { &mut *found };
+        let current = mapping.slot == source.slot && mapping.generation == generation;
+        if current && mapping.deadline > now {
+            mapping.deadline = deadline;
+            let outside =
+                MappingKey::new(source.addr, mapping.port, protocol, Direction::ToEndpoint);
+            if let Some(claim) = F::mappings().get_ptr_mut(outside) {
+                // SAFETY: as above.
+                let claim = unsafe { &mut *claim };
+                if claim.addr == from.src && claim.port == from.sport {
+                    claim.deadline = deadline;
+                    return Ok(mapping.port);
+                }
+            }
+        }
+    }
+    *half = Mapping {
+        addr: from.src,
+        port: from.sport,
+        zero: 0,
+        deadline,
+        slot: source.slot,
+        generation,
+    };
+    let mut port = from.sport;
+    for attempt in 0..MAX_TRIES {
+        if attempt > 0 {
+            port = settings.ports.candidate(bpf::random());
+        }
+        if masquerade::usable::<P, F>(packet, protocol, &source.addr, port, from)
+            && claim(source, protocol, port, half, now)
+        {
+            half.addr = source.addr;
+            half.port = port;
+            let _ = F::mappings().insert(inside, &*half, 0);
+            return Ok(port);
+        }
+    }
+    Err(Reason::PortsExhausted)
+}
+
+/// Takes an outside port, unless somebody has it.
+#[inline(never)]
+fn claim<F: Maps>(
+    source: &UplinkAddress<F>,
+    protocol: u8,
+    port: u16,
+    half: &Mapping<F>,
+    now: u64,
+) -> bool {
+    let outside = MappingKey::new(source.addr, port, protocol, Direction::ToEndpoint);
+    if let Some(found) = F::mappings().get_ptr(outside) {
+        // SAFETY: valid while the program runs.
+        let held = unsafe { &*found };
+        if held.deadline > now && held.generation == maps::generation(held.slot) {
+            return false;
+        }
+        let _ = F::mappings().remove(outside);
+    }
+    F::mappings().insert(outside, half, NOEXIST).is_ok()
+}
