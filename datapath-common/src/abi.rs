@@ -18,11 +18,12 @@ use crate::{
     settings::Settings,
     tuple::{Endpoints, Tuple},
     uplink::UplinkAddresses,
+    way::{Endpoint, Hop, HopKey},
 };
 
 /// Raised with every change of a map's layout or meaning. A service that finds another version pinned
 /// refuses to adopt it.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 macro_rules! abi {
     ($($ty:ty = $size:literal),+ $(,)?) => {$(
@@ -62,7 +63,11 @@ abi! {
     FragmentNote<V4> = 24,
     FragmentNote<V6> = 48,
     ReasonCount = 16,
-    Settings = 104,
+    Settings = 96,
+    Endpoint = 16,
+    Hop = 40,
+    HopKey<V4> = 8,
+    HopKey<V6> = 32,
     PeerKey<V4> = 16,
     PeerKey<V6> = 28,
     Peer<V4> = 8,

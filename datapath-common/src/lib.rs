@@ -19,6 +19,7 @@
 //! | [`conntrack`] | a flow's entry, TCP's states, timeouts |
 //! | [`binding`] | a published port |
 //! | [`network`], [`uplink`] | what is translated, and to which address |
+//! | [`way`] | where packets go without the stack |
 //! | [`checksum`] | the Internet checksum, mended along with the fields it covers |
 //! | [`ports`] | which source ports masquerade tries |
 //! | [`fragment`] | the note that a first fragment leaves for the rest |
@@ -48,3 +49,4 @@ pub mod reason;
 pub mod settings;
 pub mod tuple;
 pub mod uplink;
+pub mod way;

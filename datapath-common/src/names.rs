@@ -37,6 +37,14 @@ pub mod maps {
     pub const UPLINKS4: &str = "UPLINKS4";
     /// Addresses by uplink, IPv6.
     pub const UPLINKS6: &str = "UPLINKS6";
+    /// Endpoints by address, IPv4.
+    pub const ENDPOINTS4: &str = "ENDPOINTS4";
+    /// Endpoints by address, IPv6.
+    pub const ENDPOINTS6: &str = "ENDPOINTS6";
+    /// Next hops outside, IPv4.
+    pub const HOPS4: &str = "HOPS4";
+    /// Next hops outside, IPv6.
+    pub const HOPS6: &str = "HOPS6";
     /// What processes of the host dialled over IPv4, by socket and endpoint.
     pub const PEERS4: &str = "PEERS4";
     /// What they dialled over IPv6.
@@ -67,6 +75,10 @@ pub mod maps {
         LOCALS6,
         UPLINKS4,
         UPLINKS6,
+        ENDPOINTS4,
+        ENDPOINTS6,
+        HOPS4,
+        HOPS6,
         PEERS4,
         PEERS6,
         REASONS,
@@ -83,9 +95,11 @@ pub mod programs {
     pub const UPLINK_EGRESS: &str = "uplink_egress";
     /// TC ingress of a managed bridge.
     pub const BRIDGE_INGRESS: &str = "bridge_ingress";
+    /// TC ingress of an endpoint's port on its bridge.
+    pub const VETH_INGRESS: &str = "veth_ingress";
 
     /// The classifiers: attached to interfaces.
-    pub const CLASSIFIERS: &[&str] = &[UPLINK_INGRESS, UPLINK_EGRESS, BRIDGE_INGRESS];
+    pub const CLASSIFIERS: &[&str] = &[UPLINK_INGRESS, UPLINK_EGRESS, BRIDGE_INGRESS, VETH_INGRESS];
     /// The programs that see the host's own calls: attached to the root cgroup. Each is named after its hook.
     pub const HOST: &[&str] = &[
         "host_connect4",

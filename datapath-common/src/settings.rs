@@ -12,10 +12,6 @@ pub struct Settings {
     pub ports: PortRange,
     /// Bits of [`Settings::INDEPENDENT_TCP`] and its fellows.
     pub flags: u32,
-    /// Bumped to end every flow at once. Compared with nothing else.
-    pub epoch: u32,
-    /// Reserved, 0.
-    pub reserved: u32,
     /// Cookie of the network namespace that the service serves; 0 while it is not known.
     pub netns: u64,
 }
@@ -27,20 +23,22 @@ impl Settings {
     pub const INDEPENDENT_UDP: u32 = 2;
     /// ICMP query mappings are endpoint-independent (RFC 5508, REQ-1a).
     pub const INDEPENDENT_ICMP: u32 = 4;
+    /// IPv4 packets of flows may be sent on past the stack, and so past the host's forward chains.
+    pub const FAST4: u32 = 8;
+    /// IPv6 packets too.
+    pub const FAST6: u32 = 16;
 
     /// What holds when the configuration file says nothing.
     pub const DEFAULT: Self = Self {
         timeouts: Timeouts::DEFAULT,
         ports: PortRange::DEFAULT,
         flags: Self::INDEPENDENT_UDP | Self::INDEPENDENT_ICMP,
-        epoch: 0,
-        reserved: 0,
         netns: 0,
     };
 }
 
 /// Generations by slot: the bindings' come first (see [`crate::binding::Binding::slot`]), then those of the
-/// host's addresses, then the networks'.
+/// host's addresses, then the networks', then the one of all that was found out about the way.
 pub mod slots {
     use super::MAX_BINDINGS;
 
@@ -56,6 +54,9 @@ pub mod slots {
     pub const NETWORKS: u32 = ADDRESSES + MAX_ADDRESSES;
     /// How many networks have a generation.
     pub const MAX_NETWORKS: u32 = 4_096;
+    /// Raised with every change of links, routes or neighbours: next hops that were found before it count no
+    /// more.
+    pub const WAYS: u32 = NETWORKS + MAX_NETWORKS;
     /// All of them.
-    pub const TOTAL: u32 = NETWORKS + MAX_NETWORKS;
+    pub const TOTAL: u32 = WAYS + 1;
 }

@@ -1,24 +1,167 @@
 //! A translated packet sent on its way without the stack, as a router would: one hop less to live, and the
 //! next link's header.
+//!
+//! What cannot be sent so (too big, no hop left, options to be looked at, a way that is not known) is left to
+//! the stack, which answers as it always does.
 
-use datapath_common::{checksum, family::Family, reason::Reason};
+use datapath_common::{
+    checksum,
+    family::Family,
+    reason::Reason,
+    settings::{Settings, slots},
+    way::{Endpoint, Hop, HopKey, Mac},
+};
 
 use crate::{
-    maps::{self, Maps, Work},
+    maps::{self, Maps, SETTINGS, Work},
     packet::Packet,
-    parse::Headers,
+    parse::{Headers, Kind},
 };
 
 /// Offset of the IPv4 header's checksum.
 const HEADER_CHECKSUM: u32 = 10;
+/// The kernel's `BPF_ANY`: insert or replace.
+const ANY: u64 = 0;
+
+/// Whether packets may pass by the stack, and so by the host's own forward chains.
+#[inline(always)]
+pub fn is_allowed<F: Family>() -> bool {
+    let flag = if F::VERSION == 4 {
+        Settings::FAST4
+    } else {
+        Settings::FAST6
+    };
+    SETTINGS
+        .get(0)
+        .is_some_and(|settings| settings.flags & flag != 0)
+}
+
+/// Into the endpoint that has `work.to.dst`, at once, if it is known where it is. Otherwise the stack takes it
+/// there.
+#[inline(always)]
+pub fn to_endpoint<P: Packet, F: Maps>(packet: &mut P, work: &Work<F>) -> Result<(), Reason> {
+    if !is_allowed::<F>() || !is_plain(&work.headers) {
+        return Ok(());
+    }
+    let Some(endpoint) = maps::endpoint::<F>(&work.to.dst) else {
+        return Ok(());
+    };
+    if !may_go_on(packet, &work.headers, endpoint.port)? {
+        return Ok(());
+    }
+    one_hop_less(packet, &work.headers)?;
+    packet.write(0, &endpoint.frame())?;
+    packet.redirect_peer(endpoint.port)
+}
 
 /// Out of the bridge that leads to `work.to.dst`, which the kernel's neighbour table resolves. For packets
 /// whose source is the host's already: one that re-entered the stack would be a martian there.
 #[inline(always)]
 pub fn to_neighbour<P: Packet, F: Maps>(packet: &mut P, work: &Work<F>) -> Result<(), Reason> {
     let network = maps::network::<F>(&work.to.dst).ok_or(Reason::NoNetwork)?;
-    one_hop_less::<P, F>(packet, &work.headers)?;
+    one_hop_less(packet, &work.headers)?;
     packet.redirect_neighbour::<F>(network.bridge, &work.to.dst)
+}
+
+/// Out of the uplink, with the header of the frames that went this way before.
+#[inline(always)]
+pub fn to_hop<P: Packet, F: Family>(
+    packet: &mut P,
+    headers: &Headers<F>,
+    hop: &Hop,
+) -> Result<(), Reason> {
+    one_hop_less(packet, headers)?;
+    packet.write(0, &hop.frame)?;
+    packet.redirect(hop.uplink)
+}
+
+/// The next hop for a packet that came in by an endpoint's port, if the packet came as it should, the hop was
+/// seen lately, and the packet can go there.
+#[inline(always)]
+pub fn hop<P: Packet, F: Maps>(packet: &P, work: &mut Work<F>, now: u64) -> Option<&'static Hop> {
+    if !is_plain(&work.headers) {
+        return None;
+    }
+    let ends = &work.headers.endpoints;
+    let key = HopKey::<F> {
+        src: ends.src,
+        dst: ends.dst,
+    };
+    // SAFETY: only read, and the entry's memory outlives the program's run.
+    let found = unsafe { F::hops().get(&key) };
+    let generation = maps::generation(slots::WAYS);
+    let frame: [Mac; 2] = packet.read(0).ok()?;
+    match found {
+        Some(hop) if hop.generation == generation && hop.port == packet.ifindex() => {
+            let goes = hop.is_fresh(now)
+                && hop.gateway == frame[0]
+                && may_go_on(packet, &work.headers, hop.uplink).ok()?;
+            goes.then_some(hop)
+        }
+        _ => {
+            let endpoint = maps::endpoint::<F>(&key.src)?;
+            if is_from(endpoint, packet.ifindex(), &frame) {
+                work.hop = Hop {
+                    generation,
+                    port: endpoint.port,
+                    gateway: endpoint.gateway,
+                    ..Hop::NONE
+                };
+                let _ = F::hops().insert(&key, &work.hop, ANY);
+            }
+            None
+        }
+    }
+}
+
+/// Notes how a packet leaves that its endpoint's port has asked about.
+#[inline(never)]
+pub fn note_hop<P: Packet, F: Maps>(packet: &P, work: &mut Work<F>, now: u64) {
+    let ends = &work.headers.endpoints;
+    let key = HopKey::<F> {
+        src: ends.src,
+        dst: ends.dst,
+    };
+    // SAFETY: as in `hop`.
+    let Some(hop) = (unsafe { F::hops().get(&key) }) else {
+        return;
+    };
+    let Ok(frame) = packet.read::<[Mac; 2]>(0) else {
+        return;
+    };
+    let known = hop.uplink == packet.ifindex() && hop.frame == frame && hop.is_fresh(now);
+    if known || packet.has_vlan() || hop.generation != maps::generation(slots::WAYS) {
+        return;
+    }
+    work.hop = *hop;
+    work.hop.seen = now;
+    work.hop.uplink = packet.ifindex();
+    work.hop.frame = frame;
+    let _ = F::hops().insert(&key, &work.hop, ANY);
+}
+
+/// Whether a frame came from this endpoint, by its port, for the host to send on.
+#[inline(always)]
+fn is_from(endpoint: &Endpoint, port: u32, frame: &[Mac; 2]) -> bool {
+    endpoint.port == port && *frame == [endpoint.gateway, endpoint.mac]
+}
+
+/// Whether nothing in the packet asks for more than its addresses and ports to be looked at.
+#[inline(always)]
+fn is_plain<F: Family>(headers: &Headers<F>) -> bool {
+    let transport = matches!(headers.kind, Kind::Tcp | Kind::Udp | Kind::Query);
+    transport && !headers.fragmented && headers.l4 - headers.l3 == F::HEADER
+}
+
+/// Whether the packet has a hop left to live, and fits the interface, which is still there.
+#[inline(always)]
+fn may_go_on<P: Packet, F: Family>(
+    packet: &P,
+    headers: &Headers<F>,
+    ifindex: u32,
+) -> Result<bool, Reason> {
+    let hops: u8 = packet.read(headers.l3 + F::HOP_LIMIT)?;
+    Ok(hops > 1 && packet.fits(ifindex))
 }
 
 /// Counts the hop limit (IPv4's time to live) down. A packet that has no hop left ends here.

@@ -48,6 +48,12 @@ pub fn bridge_ingress(ctx: TcContext) -> i32 {
     pipeline::bridge_ingress(Tc::new(ctx))
 }
 
+/// What one endpoint sends, before its bridge has it.
+#[classifier]
+pub fn veth_ingress(ctx: TcContext) -> i32 {
+    pipeline::veth_ingress(Tc::new(ctx))
+}
+
 /// A process dials IPv4.
 #[cgroup_sock_addr(connect4)]
 pub fn host_connect4(ctx: SockAddrContext) -> i32 {

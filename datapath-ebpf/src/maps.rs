@@ -17,6 +17,7 @@ use datapath_common::{
     settings::{Settings, slots},
     tuple::{Endpoints, Tuple},
     uplink::{UplinkAddress, UplinkAddresses},
+    way::{Endpoint, Hop, HopKey, MAX_ENDPOINTS, MAX_HOPS},
 };
 
 use crate::{
@@ -46,6 +47,8 @@ type Fragments<F> = LruHashMap<FragmentKey<F>, FragmentNote<F>, FRAGMENTS>;
 type Networks<F> = LpmTrie<<F as Family>::Addr, Network, NETWORKS>;
 type Locals<F> = HashMap<<F as Family>::Addr, LocalAddress, ADDRESSES, LAZY>;
 type Uplinks<F> = HashMap<u32, UplinkAddresses<F>, UPLINKS, LAZY>;
+type Ends<F> = HashMap<<F as Family>::Addr, Endpoint, { MAX_ENDPOINTS as usize }, LAZY>;
+type Hops<F> = HashMap<HopKey<F>, Hop, { MAX_HOPS as usize }, LAZY>;
 type Peers<F> = LruHashMap<PeerKey<F>, Peer<F>, { MAX_PEERS as usize }>;
 type Works<F> = PerCpuArray<Work<F>, 1>;
 
@@ -68,6 +71,8 @@ pub struct Work<F: Family> {
     pub half: Mapping<F>,
     /// An entry in the making.
     pub flow: Flow<F>,
+    /// A next hop in the making.
+    pub hop: Hop,
 }
 
 /// The settings, one entry.
@@ -85,7 +90,7 @@ pub static BINDING_STATS: PerCpuArray<BindingStats, BINDING_SLOTS> = PerCpuArray
 
 macro_rules! family_maps {
     ($family:ty: $flows:ident $half:ident $bindings:ident $mappings:ident $fragments:ident $networks:ident
-     $locals:ident $uplinks:ident $peers:ident $work:ident) => {
+     $locals:ident $uplinks:ident $ends:ident $hops:ident $peers:ident $work:ident) => {
         /// Established flows, two entries each. When full, a flow stays among the half-open ones.
         #[btf_map]
         static $flows: Flows<$family> = Flows::new();
@@ -110,6 +115,12 @@ macro_rules! family_maps {
         /// Addresses to masquerade with, by uplink.
         #[btf_map]
         static $uplinks: Uplinks<$family> = Uplinks::new();
+        /// Endpoints behind the bridges. When full, packets to the others take the way through the stack.
+        #[btf_map]
+        static $ends: Ends<$family> = Ends::<$family>::new();
+        /// Next hops outside. When full, packets to others take the way through the stack.
+        #[btf_map]
+        static $hops: Hops<$family> = Hops::new();
         /// What processes of the host dialled. When full, the one unused for longest makes room.
         #[btf_map]
         static $peers: Peers<$family> = Peers::new();
@@ -151,6 +162,14 @@ macro_rules! family_maps {
                 &$uplinks
             }
             #[inline(always)]
+            fn ends() -> &'static Ends<Self> {
+                &$ends
+            }
+            #[inline(always)]
+            fn hops() -> &'static Hops<Self> {
+                &$hops
+            }
+            #[inline(always)]
             fn peers() -> &'static Peers<Self> {
                 &$peers
             }
@@ -173,12 +192,16 @@ pub trait Maps: Family {
     fn networks() -> &'static Networks<Self>;
     fn locals() -> &'static Locals<Self>;
     fn uplinks() -> &'static Uplinks<Self>;
+    fn ends() -> &'static Ends<Self>;
+    fn hops() -> &'static Hops<Self>;
     fn peers() -> &'static Peers<Self>;
     fn work() -> Option<&'static mut Work<Self>>;
 }
 
-family_maps!(V4: FLOWS4 HALF4 BINDINGS4 MAPPINGS4 FRAGMENTS4 NETWORKS4 LOCALS4 UPLINKS4 PEERS4 WORK4);
-family_maps!(V6: FLOWS6 HALF6 BINDINGS6 MAPPINGS6 FRAGMENTS6 NETWORKS6 LOCALS6 UPLINKS6 PEERS6 WORK6);
+family_maps!(V4: FLOWS4 HALF4 BINDINGS4 MAPPINGS4 FRAGMENTS4 NETWORKS4 LOCALS4 UPLINKS4 ENDPOINTS4 HOPS4
+             PEERS4 WORK4);
+family_maps!(V6: FLOWS6 HALF6 BINDINGS6 MAPPINGS6 FRAGMENTS6 NETWORKS6 LOCALS6 UPLINKS6 ENDPOINTS6 HOPS6
+             PEERS6 WORK6);
 
 /// The generation of a slot now.
 #[inline(always)]
@@ -199,4 +222,11 @@ pub fn network<F: Maps>(addr: &F::Addr) -> Option<&'static Network> {
 pub fn local<F: Maps>(addr: &F::Addr) -> Option<LocalAddress> {
     // SAFETY: copied at once; the entry's memory outlives the program's run.
     unsafe { F::locals().get(addr) }.copied()
+}
+
+/// The endpoint that has an address, if it is known where it is.
+#[inline(always)]
+pub fn endpoint<F: Maps>(addr: &F::Addr) -> Option<&'static Endpoint> {
+    // SAFETY: only read, and the entry's memory outlives the program's run.
+    unsafe { F::ends().get(addr) }
 }

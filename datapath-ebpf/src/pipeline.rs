@@ -4,6 +4,7 @@
 //! |---|---|
 //! | uplink, ingress | [`from_world`]: published ports, and answers to masqueraded flows |
 //! | uplink, egress | [`to_world`]: masquerade, answers from published ports, the leak guard |
+//! | endpoint's port, ingress | [`shortcut`]: known flows out by the uplink at once, all else to the bridge |
 //! | bridge, ingress | [`from_endpoint`]: who may talk to whom; published ports asked for by endpoints |
 
 use datapath_common::{
@@ -13,7 +14,7 @@ use datapath_common::{
 };
 
 use crate::{
-    bpf, flow, guard,
+    bpf, flow, forward, guard,
     maps::Maps,
     nat::{fragment, hairpin, icmp_error, masquerade, publish, rewrite},
     packet::Packet,
@@ -35,6 +36,9 @@ pub fn uplink_ingress<P: Packet>(mut packet: P) -> i32 {
 /// Entry of the program of that name.
 #[inline(always)]
 pub fn uplink_egress<P: Packet>(mut packet: P) -> i32 {
+    if packet.is_handed_over() {
+        return report::go_on();
+    }
     let reason = match packet.ethertype() {
         V4::ETHERTYPE => to_world::<P, V4>(&mut packet),
         V6::ETHERTYPE => to_world::<P, V6>(&mut packet),
@@ -52,6 +56,23 @@ pub fn bridge_ingress<P: Packet>(mut packet: P) -> i32 {
         _ => Reason::NotIp,
     };
     report::finish(&packet, reason)
+}
+
+/// Entry of the program of that name. What it does not send on itself is counted where the bridge has it.
+#[inline(always)]
+pub fn veth_ingress<P: Packet>(mut packet: P) -> i32 {
+    if packet.has_vlan() {
+        return report::go_on();
+    }
+    let sent = match packet.ethertype() {
+        V4::ETHERTYPE => shortcut::<P, V4>(&mut packet),
+        V6::ETHERTYPE => shortcut::<P, V6>(&mut packet),
+        _ => None,
+    };
+    match sent {
+        Some(reason) => report::finish(&packet, reason),
+        None => report::go_on(),
+    }
 }
 
 // Verifier: each family's body is a function of its own, so that the two do not share 512 bytes of stack.
@@ -88,6 +109,7 @@ fn arrive<P: Packet, F: Maps + Parse>(packet: &mut P) -> Result<Reason, Reason> 
     }
     fragment::remember(&work.headers, Direction::ToEndpoint, &work.to, now);
     rewrite::apply(packet, &work.headers, &work.to)?;
+    forward::to_endpoint(packet, work)?;
     Ok(reason)
 }
 
@@ -124,7 +146,25 @@ fn leave<P: Packet, F: Maps + Parse>(packet: &mut P) -> Result<Reason, Reason> {
     }
     fragment::remember(&work.headers, Direction::FromEndpoint, &work.to, now);
     rewrite::apply(packet, &work.headers, &work.to)?;
+    if forward::is_allowed::<F>() {
+        forward::note_hop(packet, work, now);
+    }
     Ok(reason)
+}
+
+#[inline(never)]
+fn shortcut<P: Packet, F: Maps + Parse>(packet: &mut P) -> Option<Reason> {
+    if !forward::is_allowed::<F>() {
+        return None;
+    }
+    let work = F::work()?;
+    parse::<P, F>(packet, &mut work.headers).ok()?;
+    let now = bpf::now();
+    let hop = forward::hop(packet, work, now)?;
+    flow::find(&work.headers, Direction::FromEndpoint, &mut work.to, now)?;
+    let sent = rewrite::apply(packet, &work.headers, &work.to)
+        .and_then(|()| forward::to_hop(packet, &work.headers, hop));
+    Some(sent.err().unwrap_or(Reason::Flow))
 }
 
 #[inline(never)]

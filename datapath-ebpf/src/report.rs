@@ -14,6 +14,12 @@ pub fn reason(end: Result<Reason, Reason>) -> Reason {
     reason
 }
 
+/// The packet goes to the next program on the hook, and on through the stack, uncounted.
+#[inline(always)]
+pub const fn go_on() -> i32 {
+    TC_ACT_UNSPEC
+}
+
 /// Counts the packet and says what the kernel is to do with it. What is not dropped goes to the next program
 /// on the hook (`TCX_NEXT`), if any, and on through the stack.
 #[inline(always)]

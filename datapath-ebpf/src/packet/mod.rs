@@ -48,8 +48,17 @@ pub trait Packet {
         ifindex: u32,
         neighbour: &F::Addr,
     ) -> Result<(), Reason>;
+    /// Sends it out of an interface as it is, its Ethernet header included. The program at that interface's
+    /// egress knows by [`Packet::is_handed_over`] that it is done with.
+    fn redirect(&mut self, ifindex: u32) -> Result<(), Reason>;
+    /// Sends it into the other network namespace that a veth interface's peer is in, as if it had arrived there.
+    fn redirect_peer(&mut self, ifindex: u32) -> Result<(), Reason>;
     /// Whether it was sent somewhere.
     fn is_redirected(&self) -> bool;
+    /// Whether [`Packet::redirect`] sent it here. Asking takes the mark off.
+    fn is_handed_over(&mut self) -> bool;
+    /// Whether an interface exists and takes packets of this size, cut in segments if it is a train of them.
+    fn fits(&self, ifindex: u32) -> bool;
     /// Whether a socket of the host would take the packet of these endpoints: TCP or UDP, connected or not.
     fn host_socket<F: Family>(&self, protocol: u8, packet: &SocketTuple<F>) -> bool;
 }

@@ -12,8 +12,9 @@ use aya_ebpf::{
         bpf_redir_neigh, bpf_sock_tuple,
     },
     helpers::generated::{
-        bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_redirect_neigh, bpf_sk_lookup_udp,
-        bpf_sk_release, bpf_skb_load_bytes, bpf_skb_store_bytes, bpf_skc_lookup_tcp,
+        bpf_check_mtu, bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh,
+        bpf_redirect_peer, bpf_sk_lookup_udp, bpf_sk_release, bpf_skb_load_bytes,
+        bpf_skb_store_bytes, bpf_skc_lookup_tcp,
     },
     programs::TcContext,
 };
@@ -24,11 +25,18 @@ use super::{Covers, Packet, SocketTuple};
 /// `PACKET_HOST` of include/uapi/linux/if_packet.h.
 const PACKET_HOST: u32 = 0;
 
+/// `BPF_MTU_CHK_SEGS` of include/uapi/linux/bpf.h.
+const MTU_CHK_SEGS: u64 = 1;
+
 /// `AF_INET` and `AF_INET6` of include/linux/socket.h.
 const AF_INET: u32 = 2;
 const AF_INET6: u32 = 10;
 /// What the redirecting helpers answer when all is well.
 const REDIRECT: i64 = TC_ACT_REDIRECT as i64;
+
+/// In the socket buffer's `tc_index`, which starts as 0 and which nothing else in use looks at: the packet is
+/// translated, and goes out as it is.
+const HANDED_OVER: u32 = 0x6470;
 
 /// `struct bpf_redir_neigh`, whose union bindgen makes hard to fill.
 #[repr(C)]
@@ -56,6 +64,34 @@ impl Tc {
     #[inline(always)]
     fn skb(&self) -> *mut __sk_buff {
         self.ctx.skb.skb
+    }
+
+    /// Where a header lies in the packet's linear part; `None` for one beyond, which only the helpers reach.
+    #[inline(always)]
+    fn place<T>(&self, offset: u32) -> Option<*mut T> {
+        // Verifier: an offset must be bounded before it is added to a packet's pointer.
+        const REACH: u32 = 512;
+        // It also makes nothing of `place < end`, which `place + 1 <= end` would be compiled to.
+        let room = size_of::<T>().max(2);
+        if offset >= REACH {
+            return None;
+        }
+        // SAFETY: the kernel's context; the verifier turns the two into pointers.
+        let (start, end) =
+            unsafe { ((*self.skb()).data as usize, (*self.skb()).data_end as usize) };
+        let place = start + offset as usize;
+        (place + room <= end).then_some(place as *mut T)
+    }
+
+    /// What a redirecting helper answered.
+    #[inline(always)]
+    fn redirected(&mut self, answer: i64) -> Result<(), Reason> {
+        self.redirected = answer == REDIRECT;
+        if self.redirected {
+            Ok(())
+        } else {
+            Err(Reason::RewriteFailed)
+        }
     }
 }
 
@@ -98,6 +134,10 @@ impl Packet for Tc {
 
     #[inline(always)]
     fn read<T: Copy>(&self, offset: u32) -> Result<T, Reason> {
+        if let Some(place) = self.place::<T>(offset) {
+            // SAFETY: inside the packet, as `place` says; the types read are plain bytes.
+            return Ok(unsafe { place.read_unaligned() });
+        }
         let mut value = MaybeUninit::<T>::uninit();
         // SAFETY: the helper writes `size_of::<T>()` bytes there or fails; the types read are plain bytes.
         unsafe {
@@ -111,6 +151,12 @@ impl Packet for Tc {
 
     #[inline(always)]
     fn write<T: Copy>(&mut self, offset: u32, value: &T) -> Result<(), Reason> {
+        if let Some(place) = self.place::<T>(offset) {
+            // SAFETY: inside the packet, as `place` says, and the program's prologue has made it this
+            // packet's own.
+            unsafe { place.write_unaligned(*value) };
+            return Ok(());
+        }
         let from = core::ptr::from_ref(value).cast::<c_void>();
         // SAFETY: the helper reads `size_of::<T>()` bytes of `value`.
         match unsafe { bpf_skb_store_bytes(self.skb(), offset, from, size_of::<T>() as u32, 0) } {
@@ -170,13 +216,44 @@ impl Packet for Tc {
         let params = (&raw mut next).cast::<bpf_redir_neigh>();
         let size = size_of::<NextHop>() as i32;
         // SAFETY: `NextHop` is `struct bpf_redir_neigh`; the helper copies it.
-        match unsafe { bpf_redirect_neigh(ifindex, params, size, 0) } {
-            REDIRECT => {
-                self.redirected = true;
-                Ok(())
+        let answer = unsafe { bpf_redirect_neigh(ifindex, params, size, 0) };
+        self.redirected(answer)
+    }
+
+    #[inline(always)]
+    fn redirect(&mut self, ifindex: u32) -> Result<(), Reason> {
+        // SAFETY: the kernel's context; a plain integer.
+        unsafe { (*self.skb()).tc_index = HANDED_OVER };
+        // SAFETY: plain integers. The kernel looks for the interface when the program is done.
+        let answer = unsafe { bpf_redirect(ifindex, 0) };
+        self.redirected(answer)
+    }
+
+    #[inline(always)]
+    fn redirect_peer(&mut self, ifindex: u32) -> Result<(), Reason> {
+        // SAFETY: as above.
+        let answer = unsafe { bpf_redirect_peer(ifindex, 0) };
+        self.redirected(answer)
+    }
+
+    #[inline(always)]
+    fn is_handed_over(&mut self) -> bool {
+        // SAFETY: the kernel's context.
+        unsafe {
+            let handed = (*self.skb()).tc_index == HANDED_OVER;
+            if handed {
+                (*self.skb()).tc_index = 0;
             }
-            _ => Err(Reason::RewriteFailed),
+            handed
         }
+    }
+
+    #[inline(always)]
+    fn fits(&self, ifindex: u32) -> bool {
+        let mut mtu = 0_u32;
+        let flags = if self.is_gso() { MTU_CHK_SEGS } else { 0 };
+        // SAFETY: the helper writes the interface's MTU there.
+        unsafe { bpf_check_mtu(self.skb().cast(), ifindex, &raw mut mtu, 0, flags) == 0 }
     }
 
     #[inline(always)]

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use datapath_common::binding::Source;
 use serde::{Deserialize, Serialize};
 
-use crate::model::Protocol;
+use crate::{model::Protocol, reconcile::forwarding::Ways};
 
 /// The service, as it sees itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +26,9 @@ pub struct Status {
     pub ports: usize,
     /// Whether Docker is followed; `None` when it is switched off or not there.
     pub docker: Option<bool>,
+    /// How packets of flows are sent on: past the stack or through it, and why.
+    #[serde(default)]
+    pub forwarding: Ways,
     /// What the last reconciliation could not do, a line each.
     pub problems: Vec<String>,
 }

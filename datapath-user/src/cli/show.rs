@@ -54,6 +54,13 @@ pub(super) async fn status(config: &Config, json: bool, wait: u64) -> Result<()>
                 Some(status) => anstream::println!("service: process {}", status.pid),
                 None => anstream::println!("service: not running; the datapath works without it"),
             }
+            if let Some(Status { forwarding, .. }) = &service {
+                anstream::println!(
+                    "forwarding: IPv4 {}, IPv6 {}",
+                    forwarding.ipv4,
+                    forwarding.ipv6
+                );
+            }
             for problem in service.iter().flat_map(|status| &status.problems) {
                 anstream::println!("problem: {problem}");
             }

@@ -12,8 +12,8 @@ use datapath_common::{
 use toml::de::DeTable;
 
 use super::{
-    Config, ConfigError, Conntrack, Docker, Nat, Uplinks, XdpMode, duration, interface_fault,
-    network,
+    Config, ConfigError, Conntrack, Docker, Forwarding, Nat, Uplinks, XdpMode, duration,
+    interface_fault, network,
     ports::{AddrPorts, Fault, parse_ports, parse_protocol},
     publish::{PairFault, expand},
     table::{Item, Section, Text},
@@ -25,6 +25,7 @@ const KEYS: &[&str] = &[
     "api_socket",
     "uplinks",
     "xdp",
+    "forwarding",
     "docker",
     "network",
     "publish",
@@ -59,6 +60,9 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
     }
     if let Some(item) = file.get("xdp") {
         config.xdp = xdp(&item)?;
+    }
+    if let Some(item) = file.get("forwarding") {
+        config.forwarding = forwarding(&item)?;
     }
     config.docker = docker(&file)?;
     config.nat = nat(&file)?;
@@ -110,6 +114,16 @@ fn uplinks(item: &Item<'_>) -> Result<Uplinks, ConfigError> {
         return Err(item.wrong("names no interface; name one, or write \"auto\""));
     }
     Ok(Uplinks::Named(names))
+}
+
+fn forwarding(item: &Item<'_>) -> Result<Forwarding, ConfigError> {
+    const EXPECTED: &str = "write \"auto\", \"fast\" or \"kernel\"";
+    match item.string(EXPECTED)? {
+        "auto" => Ok(Forwarding::Auto),
+        "fast" => Ok(Forwarding::Fast),
+        "kernel" => Ok(Forwarding::Kernel),
+        _ => Err(item.wrong(EXPECTED)),
+    }
 }
 
 fn xdp(item: &Item<'_>) -> Result<XdpMode, ConfigError> {

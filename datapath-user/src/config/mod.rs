@@ -33,6 +33,8 @@ pub struct Config {
     pub uplinks: Uplinks,
     /// How XDP is used on them.
     pub xdp: XdpMode,
+    /// How packets of flows are sent on.
+    pub forwarding: Forwarding,
     /// Docker as a source.
     pub docker: Docker,
     /// The networks that the file names.
@@ -67,6 +69,18 @@ pub enum XdpMode {
     Generic,
     /// Not at all.
     Off,
+}
+
+/// How packets of flows are sent on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Forwarding {
+    /// Past the stack, unless rules of the host's own stand on the way through it.
+    #[default]
+    Auto,
+    /// Past the stack, whatever rules there are.
+    Fast,
+    /// Through the stack.
+    Kernel,
 }
 
 /// Docker as a source.
@@ -107,6 +121,7 @@ impl Default for Config {
             api_socket: PathBuf::from("/run/datapath/api.sock"),
             uplinks: Uplinks::default(),
             xdp: XdpMode::default(),
+            forwarding: Forwarding::default(),
             docker: Docker::default(),
             networks: Vec::new(),
             publications: Vec::new(),

@@ -11,7 +11,9 @@ use aya::{
         tc::{SchedClassifierLink, TcAttachOptions},
     },
 };
-use datapath_common::names::programs::{BRIDGE_INGRESS, UPLINK_EGRESS, UPLINK_INGRESS};
+use datapath_common::names::programs::{
+    BRIDGE_INGRESS, UPLINK_EGRESS, UPLINK_INGRESS, VETH_INGRESS,
+};
 
 use super::{cgroup, object, pins};
 
@@ -34,13 +36,24 @@ impl Hook {
     }
 }
 
-/// The hooks of an uplink, and of a managed bridge.
+/// What an interface is to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Leads outside.
+    Uplink,
+    /// The bridge of a managed network.
+    Bridge,
+    /// A port of such a bridge, with an endpoint behind it.
+    Port,
+}
+
+/// The hooks of an interface.
 #[must_use]
-pub fn hooks(interface: &str, ifindex: u32, uplink: bool) -> Vec<Hook> {
-    let programs: &[&'static str] = if uplink {
-        &[UPLINK_INGRESS, UPLINK_EGRESS]
-    } else {
-        &[BRIDGE_INGRESS]
+pub fn hooks(interface: &str, ifindex: u32, role: Role) -> Vec<Hook> {
+    let programs: &[&'static str] = match role {
+        Role::Uplink => &[UPLINK_INGRESS, UPLINK_EGRESS],
+        Role::Bridge => &[BRIDGE_INGRESS],
+        Role::Port => &[VETH_INGRESS],
     };
     programs
         .iter()

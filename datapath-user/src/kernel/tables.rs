@@ -20,6 +20,7 @@ use datapath_common::{
     settings::Settings,
     tuple::Tuple,
     uplink::UplinkAddresses,
+    way::{Endpoint, Hop, HopKey},
 };
 use ipnet::IpNet;
 
@@ -45,6 +46,10 @@ pub trait Tabled: Family<Addr: Pod> {
     const LOCALS: &'static str;
     /// The uplinks' addresses.
     const UPLINKS: &'static str;
+    /// The endpoints.
+    const ENDPOINTS: &'static str;
+    /// The next hops.
+    const HOPS: &'static str;
     /// The address that a binding of this family leads to: an IPv4 endpoint behind an IPv6 port is mapped.
     fn target(ip: IpAddr) -> Option<Self::Addr>;
     /// The address of a subnet and its prefix length, if it is of this family.
@@ -61,6 +66,8 @@ impl Tabled for V4 {
     const NETWORKS: &'static str = names::NETWORKS4;
     const LOCALS: &'static str = names::LOCALS4;
     const UPLINKS: &'static str = names::UPLINKS4;
+    const ENDPOINTS: &'static str = names::ENDPOINTS4;
+    const HOPS: &'static str = names::HOPS4;
 
     fn target(ip: IpAddr) -> Option<Self::Addr> {
         Addr4::from_ip(ip)
@@ -74,6 +81,8 @@ impl Tabled for V6 {
     const NETWORKS: &'static str = names::NETWORKS6;
     const LOCALS: &'static str = names::LOCALS6;
     const UPLINKS: &'static str = names::UPLINKS6;
+    const ENDPOINTS: &'static str = names::ENDPOINTS6;
+    const HOPS: &'static str = names::HOPS6;
 
     fn target(ip: IpAddr) -> Option<Self::Addr> {
         match ip {
@@ -164,6 +173,21 @@ impl Tables {
         UplinkAddresses<F>: Pod,
     {
         self.hash(F::UPLINKS)
+    }
+
+    /// The endpoints.
+    #[expect(clippy::missing_errors_doc, reason = "as `bindings`")]
+    pub fn endpoints<F: Tabled>(&self) -> Result<Table<F::Addr, Endpoint>> {
+        self.hash(F::ENDPOINTS)
+    }
+
+    /// The next hops.
+    #[expect(clippy::missing_errors_doc, reason = "as `bindings`")]
+    pub fn hops<F: Tabled>(&self) -> Result<Table<HopKey<F>, Hop>>
+    where
+        HopKey<F>: Pod,
+    {
+        self.hash(F::HOPS)
     }
 
     /// The settings.

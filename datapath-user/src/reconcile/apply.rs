@@ -13,6 +13,7 @@ use datapath_common::{
     network::{LocalAddress, Network},
     settings::slots as ranges,
     uplink::{MAX_ADDRESSES, UplinkAddress, UplinkAddresses},
+    way::{Endpoint, MAX_ENDPOINTS},
 };
 
 use super::{
@@ -54,6 +55,7 @@ where
     networks: LpmTrie<MapData, F::Addr, Network>,
     locals: Table<F::Addr, LocalAddress>,
     uplinks: Table<u32, UplinkAddresses<F>>,
+    endpoints: Table<F::Addr, Endpoint>,
     generations: Array<MapData, u32>,
     /// Slots that the other family has: bindings and addresses of both share the array.
     foreign: Vec<u32>,
@@ -71,6 +73,7 @@ where
             networks: tables.networks::<F>()?,
             locals: tables.locals::<F>()?,
             uplinks: tables.uplinks::<F>()?,
+            endpoints: tables.endpoints::<F>()?,
             generations: tables.generations()?,
             foreign: tables.slots_in_use()?,
         })
@@ -85,6 +88,7 @@ where
         changes.network += self.locals(desired).context("the host's addresses")?;
         changes.network += self.uplinks(desired).context("the uplinks' addresses")?;
         changes.network += self.networks(desired).context("the networks")?;
+        changes.network += self.endpoints(desired).context("the endpoints")?;
         changes.published = self.publish(desired).context("the published ports")?;
         Ok(changes)
     }
@@ -196,7 +200,6 @@ where
     }
 
     fn uplinks(&mut self, desired: &Desired) -> Result<usize> {
-        let mut changed = 0;
         let mut wanted = BTreeMap::new();
         for link in &desired.uplinks {
             let mut value = UplinkAddresses {
@@ -222,18 +225,17 @@ where
             }
             wanted.insert(link.ifindex, value);
         }
-        let present: BTreeMap<_, _> = self.uplinks.iter().collect::<Result<_, _>>()?;
-        for ifindex in present.keys().filter(|index| !wanted.contains_key(index)) {
-            self.uplinks.remove(ifindex)?;
-            changed += 1;
-        }
-        for (ifindex, value) in wanted {
-            if present.get(&ifindex) != Some(&value) {
-                self.uplinks.insert(ifindex, value, 0)?;
-                changed += 1;
-            }
-        }
-        Ok(changed)
+        sync(&mut self.uplinks, &wanted)
+    }
+
+    fn endpoints(&mut self, desired: &Desired) -> Result<usize> {
+        let wanted = desired
+            .endpoints
+            .iter()
+            .filter_map(|(ip, endpoint)| Some((F::Addr::from_ip(*ip)?, *endpoint)))
+            .take(MAX_ENDPOINTS as usize)
+            .collect();
+        sync(&mut self.endpoints, &wanted)
     }
 
     fn networks(&mut self, desired: &Desired) -> Result<usize> {
@@ -270,6 +272,26 @@ where
         }
         Ok(changed)
     }
+}
+
+/// Makes a map hold what is wanted, and says how many entries had to be written or removed.
+fn sync<K: Pod + Ord, V: Pod + PartialEq>(
+    table: &mut Table<K, V>,
+    wanted: &BTreeMap<K, V>,
+) -> Result<usize> {
+    let present: BTreeMap<_, _> = table.iter().collect::<Result<_, _>>()?;
+    let mut changed = 0;
+    for key in present.keys().filter(|key| !wanted.contains_key(key)) {
+        table.remove(key)?;
+        changed += 1;
+    }
+    for (key, value) in wanted {
+        if present.get(key) != Some(value) {
+            table.insert(key, value, 0)?;
+            changed += 1;
+        }
+    }
+    Ok(changed)
 }
 
 fn flags(network: &crate::model::Network) -> u32 {

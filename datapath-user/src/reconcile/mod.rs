@@ -2,22 +2,28 @@
 //! the maps are the truth, so a restart, a missed event and a tampered entry all heal the same way.
 
 mod apply;
+mod endpoints;
+pub mod forwarding;
 mod slots;
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use anyhow::{Context as _, Result, bail};
 use datapath_common::{
     family::{V4, V6},
-    settings::Settings,
+    settings::{Settings, slots as ranges},
+    way::Endpoint,
 };
 
 pub use self::apply::Changes;
-use self::apply::Side;
+use self::{apply::Side, forwarding::Ways};
 use crate::{
     config::{Config, Uplinks},
     kernel::{
-        attach::{self, Hook},
+        attach::{self, Hook, Role},
         netns,
         tables::Tables,
     },
@@ -36,6 +42,8 @@ pub struct Desired {
     pub uplinks: Vec<Link>,
     /// Named in the configuration, but not there: attached as soon as they come.
     pub missing: Vec<String>,
+    /// The endpoints behind the bridges, as far as the host knows where they are.
+    pub endpoints: BTreeMap<IpAddr, Endpoint>,
     /// The host's network.
     pub host: Host,
 }
@@ -69,6 +77,7 @@ impl Desired {
             Uplinks::Auto => auto_uplinks(&networks, &host),
         };
         Self {
+            endpoints: endpoints::find(&networks, &host),
             networks,
             publications,
             uplinks,
@@ -77,20 +86,28 @@ impl Desired {
         }
     }
 
-    /// The programs that this needs on interfaces.
+    /// The programs that this needs on interfaces: on the endpoints' ports too, where packets may be sent on
+    /// from there.
     #[must_use]
-    pub fn hooks(&self) -> BTreeSet<Hook> {
+    pub fn hooks(&self, fast: bool) -> BTreeSet<Hook> {
         let uplinks = self
             .uplinks
             .iter()
-            .map(|link| (link.name.as_str(), link.ifindex, true));
+            .map(|link| (link.name.as_str(), link.ifindex, Role::Uplink));
         let bridges = self
             .networks
             .iter()
-            .map(|(net, index)| (net.bridge.as_str(), *index, false));
+            .map(|(net, index)| (net.bridge.as_str(), *index, Role::Bridge));
+        let ports = self
+            .host
+            .links
+            .iter()
+            .filter(|link| fast && endpoints::is_port(&self.networks, link))
+            .map(|link| (link.name.as_str(), link.ifindex, Role::Port));
         uplinks
             .chain(bridges)
-            .flat_map(|(name, index, uplink)| attach::hooks(name, index, uplink))
+            .chain(ports)
+            .flat_map(|(name, index, role)| attach::hooks(name, index, role))
             .collect()
     }
 
@@ -144,13 +161,23 @@ pub fn reconcile(tables: &Tables, desired: &Desired) -> Result<Changes> {
     Ok(changes)
 }
 
+/// Makes every next hop that was found until now count no more: something changed that it may depend on.
+///
+/// # Errors
+/// When the map cannot be written.
+pub fn forget_ways(tables: &Tables) -> Result<()> {
+    slots::raise(&mut tables.generations()?, ranges::WAYS)
+}
+
 /// Writes the settings.
 ///
 /// # Errors
 /// When the map cannot be written.
-pub fn settings(tables: &Tables, config: &Config) -> Result<()> {
+pub fn settings(tables: &Tables, config: &Config, ways: &Ways) -> Result<()> {
     let mut flags = 0;
     for (on, flag) in [
+        (ways.ipv4.fast, Settings::FAST4),
+        (ways.ipv6.fast, Settings::FAST6),
         (config.nat.independent_tcp, Settings::INDEPENDENT_TCP),
         (config.nat.independent_udp, Settings::INDEPENDENT_UDP),
         (config.nat.independent_icmp, Settings::INDEPENDENT_ICMP),
@@ -164,7 +191,6 @@ pub fn settings(tables: &Tables, config: &Config) -> Result<()> {
         ports: config.nat.ports,
         flags,
         netns: netns::cookie().context("the network namespace's cookie (Linux 5.14 or later)")?,
-        ..Settings::DEFAULT
     };
     Ok(tables.settings()?.set(0, settings, 0)?)
 }

@@ -30,6 +30,9 @@ use crate::{config::Config, reconcile, sources::netlink::Netlink};
 const DEBOUNCE: Duration = Duration::from_millis(20);
 /// How often maps and links are compared with what they should be when nothing happens: heals tampering.
 const HEAL: Duration = Duration::from_secs(10);
+/// How often the host's packet filters are asked whether they were changed: a new rule has its say within
+/// that time.
+const FIREWALL: Duration = Duration::from_millis(250);
 /// How many changes asked for by the API may wait.
 const BACKLOG: usize = 64;
 
@@ -53,6 +56,8 @@ pub async fn run(config: Config, path: Option<PathBuf>) -> Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     let mut heal = time::interval(HEAL);
     heal.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut firewall = time::interval(FIREWALL);
+    firewall.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let server = crate::api::server::serve(listener, handle);
     tokio::pin!(server);
     info!("the datapath is active");
@@ -66,9 +71,11 @@ pub async fn run(config: Config, path: Option<PathBuf>) -> Result<()> {
                 heal.reset_immediately();
             }
             Some(()) = netlink.changed.recv() => {
+                retry(state.forget_ways());
                 time::sleep(DEBOUNCE).await;
                 retry(state.reconcile(&netlink).await);
             }
+            _ = firewall.tick() => retry(state.watch_firewall()),
             _ = heal.tick() => retry(state.reconcile(&netlink).await),
             Some(request) = requests.recv() => state.answer(request),
             ended = &mut server => {

@@ -14,8 +14,14 @@ use crate::{
     config::Config,
     kernel::{attach, cgroup, object, pinned::Pinned, tables::Tables},
     model::{Listen, Publication},
-    reconcile::{self, Desired},
-    sources::netlink::{Host, Netlink},
+    reconcile::{
+        self, Desired,
+        forwarding::{self, Ways},
+    },
+    sources::{
+        firewall::{Firewall, Stamp},
+        netlink::{Host, Netlink},
+    },
 };
 
 /// The service's state. The maps hold the rest.
@@ -26,6 +32,11 @@ pub(super) struct State {
     /// Ports that the API published: they were in the maps before this service was.
     api: BTreeMap<Listen, Publication>,
     desired: Desired,
+    firewall: Firewall,
+    /// The host's packet filters when they were looked at last.
+    stamp: Stamp,
+    /// How packets are sent on.
+    ways: Ways,
     adopted: bool,
     started: Instant,
     problems: Vec<String>,
@@ -45,8 +56,12 @@ impl State {
             .filter(|publication| publication.source == Source::Api)
             .map(|publication| (publication.listen, publication))
             .collect();
-        reconcile::settings(&tables, &config)?;
+        let ways = Ways::default();
+        reconcile::settings(&tables, &config, &ways)?;
         Ok(Self {
+            firewall: Firewall::open(),
+            stamp: Stamp::default(),
+            ways,
             config,
             ebpf,
             tables,
@@ -72,12 +87,16 @@ impl State {
     fn apply(&mut self, host: Host) -> Result<()> {
         self.problems.clone_from(&self.limits);
         let publications = self.publications();
+        let moved = host != self.desired.host;
         self.desired = Desired::new(&self.config, publications, host);
         for name in &self.desired.missing {
             self.problems
                 .push(format!("interface {name} does not exist; it is waited for"));
         }
-        let result = self.bring_about();
+        let mut result = self.bring_about();
+        if moved {
+            result = result.and(reconcile::forget_ways(&self.tables));
+        }
         if let Err(error) = &result {
             self.problems.push(format!("{error:#}"));
         }
@@ -96,10 +115,40 @@ impl State {
             self.limits.push(format!("{error:#}"));
             self.problems.clone_from(&self.limits);
         }
-        let hooks = self.desired.hooks();
-        attach::reconcile(&mut self.ebpf, &self.config.pin_dir, &hooks, !self.adopted)?;
+        self.stamp = self.firewall.stamp();
+        self.decide_ways()?;
         self.adopted = true;
         Ok(())
+    }
+
+    /// Something in the host's network changed: no next hop counts until the stack has shown it anew.
+    pub(super) fn forget_ways(&self) -> Result<()> {
+        reconcile::forget_ways(&self.tables)
+    }
+
+    /// Looks whether the host's packet filters were changed, and decides anew how packets are sent on if so.
+    pub(super) fn watch_firewall(&mut self) -> Result<()> {
+        let stamp = self.firewall.stamp();
+        if stamp == self.stamp {
+            return Ok(());
+        }
+        self.stamp = stamp;
+        self.decide_ways()
+    }
+
+    /// The settings first: they hold at once, on every interface.
+    fn decide_ways(&mut self) -> Result<()> {
+        let obstacle = self.firewall.obstacle();
+        let ways = forwarding::decide(self.config.forwarding, &self.desired, obstacle.as_ref());
+        if ways != self.ways {
+            info!("forwarding: IPv4 {}, IPv6 {}", ways.ipv4, ways.ipv6);
+            reconcile::settings(&self.tables, &self.config, &ways)?;
+            self.ways = ways;
+        }
+        let hooks = self
+            .desired
+            .hooks(self.ways.ipv4.fast || self.ways.ipv6.fast);
+        attach::reconcile(&mut self.ebpf, &self.config.pin_dir, &hooks, !self.adopted)
     }
 
     /// The file's ports, then the API's. A port that both want is the file's.
@@ -127,7 +176,7 @@ impl State {
             api_socket: self.config.api_socket.clone(),
             ..config
         };
-        if let Err(error) = reconcile::settings(&self.tables, &self.config) {
+        if let Err(error) = reconcile::settings(&self.tables, &self.config, &self.ways) {
             error!("settings: {error:#}");
         }
         info!("the configuration was read again");
@@ -233,6 +282,7 @@ impl State {
                 .collect(),
             ports: self.desired.publications.len(),
             docker: None,
+            forwarding: self.ways.clone(),
             problems: self.problems.clone(),
         }
     }

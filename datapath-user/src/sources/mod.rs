@@ -1,3 +1,4 @@
 //! Where the wanted state comes from.
 
+pub mod firewall;
 pub mod netlink;

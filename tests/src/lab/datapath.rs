@@ -22,9 +22,15 @@ impl Datapath {
     /// Starts it and waits until it is active. `config` is what follows the places and the network.
     #[must_use]
     pub fn start(lab: &Lab, config: &str) -> Self {
+        Self::start_with(lab, "", config)
+    }
+
+    /// Starts it with `keys` at the top of its file, before all tables.
+    #[must_use]
+    pub fn start_with(lab: &Lab, keys: &str, config: &str) -> Self {
         let network = "[[network]]\nbridge = \"docker0\"\nsubnets = [\"172.17.0.0/16\"]";
         let config =
-            format!("uplinks = [\"eth0\"]\n[docker]\nenabled = false\n{network}\n{config}");
+            format!("uplinks = [\"eth0\"]\n{keys}\n[docker]\nenabled = false\n{network}\n{config}");
         Self::on(&lab.name, lab.host.name(), &config)
     }
 

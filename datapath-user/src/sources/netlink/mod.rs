@@ -1,72 +1,23 @@
 //! The host's links, addresses and routes, by rtnetlink. Everything is dumped anew each time: a message only
 //! says that something changed, never what is true.
 
+mod host;
+mod neighbours;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+pub use self::host::{Address, Host, Link, Neighbour, Route, Station};
 use anyhow::{Context as _, Result};
 use futures::{StreamExt as _, TryStreamExt as _};
 use netlink_packet_route::{
     AddressFamily,
     address::{AddressAttribute, AddressHeaderFlags, AddressScope},
-    link::{LinkAttribute, LinkLayerType},
-    route::{RouteAttribute, RouteHeader, RouteType},
+    link::{InfoKind, LinkAttribute, LinkInfo, LinkLayerType},
+    route::{RouteAttribute, RouteHeader, RouteMetric, RouteType},
+    rule::RuleAttribute,
 };
-use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder, new_multicast_connection};
+use rtnetlink::{Handle, IpVersion, MulticastGroup, RouteMessageBuilder, new_multicast_connection};
 use tokio::sync::mpsc;
-
-/// An interface.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Link {
-    /// Its name.
-    pub name: String,
-    /// Its index.
-    pub ifindex: u32,
-    /// Frames on it begin with an Ethernet header.
-    pub ethernet: bool,
-    /// The bridge (or other master) that it is a port of.
-    pub master: Option<u32>,
-}
-
-/// An address of the host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Address {
-    /// The interface that carries it.
-    pub ifindex: u32,
-    /// The address.
-    pub addr: IpAddr,
-    /// Bits of its prefix.
-    pub prefix: u8,
-    /// It may be a source for packets to anywhere: universe scope, not secondary, not deprecated.
-    pub preferred: bool,
-}
-
-/// A unicast route of the main table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Route {
-    /// The interface that it leads out of.
-    pub ifindex: u32,
-    /// The next hop, if there is one.
-    pub gateway: Option<IpAddr>,
-}
-
-/// What the host's network looks like.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Host {
-    /// The interfaces.
-    pub links: Vec<Link>,
-    /// The addresses, loopback excepted.
-    pub addresses: Vec<Address>,
-    /// The routes.
-    pub routes: Vec<Route>,
-}
-
-impl Host {
-    /// An interface by its name.
-    #[must_use]
-    pub fn link(&self, name: &str) -> Option<&Link> {
-        self.links.iter().find(|link| link.name == name)
-    }
-}
 
 /// A connection to the kernel, and a wake-up for every change.
 pub struct Netlink {
@@ -87,6 +38,9 @@ impl Netlink {
             MulticastGroup::Ipv6Ifaddr,
             MulticastGroup::Ipv4Route,
             MulticastGroup::Ipv6Route,
+            MulticastGroup::Ipv4Rule,
+            MulticastGroup::Ipv6Rule,
+            MulticastGroup::Neigh,
         ])
         .context("netlink: no socket to the kernel's routing")?;
         let (wake, changed) = mpsc::channel(1);
@@ -110,6 +64,13 @@ impl Netlink {
             links: self.links().await.context("netlink: links")?,
             addresses: self.addresses().await.context("netlink: addresses")?,
             routes: self.routes().await.context("netlink: routes")?,
+            fine_rules: self.has_fine_rules().await.context("netlink: rules")?,
+            neighbours: neighbours::neighbours(&self.handle)
+                .await
+                .context("netlink: neighbours")?,
+            stations: neighbours::stations(&self.handle)
+                .await
+                .context("netlink: bridges")?,
         })
     }
 
@@ -122,14 +83,24 @@ impl Netlink {
                 ifindex: message.header.index,
                 ethernet: message.header.link_layer_type == LinkLayerType::Ether,
                 master: None,
+                mac: None,
+                leads_elsewhere: false,
             };
+            let (mut veth, mut elsewhere) = (false, false);
             for attribute in message.attributes {
                 if let LinkAttribute::IfName(name) = attribute {
                     link.name = name;
                 } else if let LinkAttribute::Controller(master) = attribute {
                     link.master = Some(master);
+                } else if let LinkAttribute::Address(bytes) = attribute {
+                    link.mac = bytes.try_into().ok();
+                } else if let LinkAttribute::LinkInfo(infos) = attribute {
+                    veth = infos.contains(&LinkInfo::Kind(InfoKind::Veth));
+                } else if let LinkAttribute::LinkNetNsId(_) = attribute {
+                    elsewhere = true;
                 }
             }
+            link.leads_elsewhere = veth && elsewhere;
             links.push(link);
         }
         Ok(links)
@@ -180,12 +151,16 @@ impl Netlink {
                 if header.kind != RouteType::Unicast || header.table != RouteHeader::RT_TABLE_MAIN {
                     continue;
                 }
-                let (mut ifindex, mut gateway) = (None, None);
+                let (mut ifindex, mut gateway, mut bounded) = (None, None, false);
                 for attribute in &message.attributes {
                     if let RouteAttribute::Oif(index) = attribute {
                         ifindex = Some(*index);
                     } else if let RouteAttribute::Gateway(hop) = attribute {
                         gateway = hop_address(hop);
+                    } else if let RouteAttribute::Metrics(metrics) = attribute {
+                        bounded |= metrics
+                            .iter()
+                            .any(|metric| matches!(metric, RouteMetric::Mtu(_)));
                     }
                 }
                 if let Some(ifindex) = ifindex {
@@ -194,12 +169,38 @@ impl Netlink {
                         AddressFamily::Inet | AddressFamily::Inet6
                     );
                     if known {
-                        routes.push(Route { ifindex, gateway });
+                        routes.push(Route {
+                            ifindex,
+                            gateway,
+                            bounded,
+                        });
                     }
                 }
             }
         }
         Ok(routes)
+    }
+
+    async fn has_fine_rules(&self) -> Result<bool> {
+        for version in [IpVersion::V4, IpVersion::V6] {
+            let mut dump = self.handle.rule().get(version).execute();
+            let mut fine = false;
+            while let Some(rule) = dump.try_next().await? {
+                fine |= rule.header.tos != 0
+                    || rule.attributes.iter().any(|attribute| {
+                        matches!(
+                            attribute,
+                            RuleAttribute::IpProtocol(_)
+                                | RuleAttribute::SourcePortRange(_)
+                                | RuleAttribute::DestinationPortRange(_)
+                        )
+                    });
+            }
+            if fine {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }
 

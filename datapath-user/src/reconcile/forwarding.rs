@@ -1,0 +1,80 @@
+//! How packets of flows are sent on: past the stack, or through it.
+
+use std::{fmt, fs};
+
+use serde::{Deserialize, Serialize};
+
+use super::Desired;
+use crate::{config::Forwarding, sources::firewall::Obstacle};
+
+/// How packets of one family are sent on, and why.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Way {
+    /// Past the stack, where the way is known.
+    pub fast: bool,
+    /// Why.
+    pub because: String,
+}
+
+/// How packets are sent on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ways {
+    /// IPv4.
+    pub ipv4: Way,
+    /// IPv6.
+    pub ipv6: Way,
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let way = if self.fast { "fast" } else { "kernel" };
+        write!(f, "{way} ({})", self.because)
+    }
+}
+
+/// Decides it, for both families.
+#[must_use]
+pub fn decide(configured: Forwarding, desired: &Desired, obstacle: Option<&Obstacle>) -> Ways {
+    let way = |family: &str| match configured {
+        Forwarding::Kernel => way(false, "forwarding = \"kernel\""),
+        _ if !forwards(desired, family) => way(false, "this host does not forward"),
+        Forwarding::Fast => way(true, "forwarding = \"fast\""),
+        Forwarding::Auto => match (obstacle, stack_only(desired)) {
+            (Some(obstacle), _) => way(false, &format!("{obstacle} has its say")),
+            (None, Some(reason)) => way(false, reason),
+            (None, None) => way(true, "no rule stands in the way"),
+        },
+    };
+    Ways {
+        ipv4: way("ipv4"),
+        ipv6: way("ipv6"),
+    }
+}
+
+fn way(fast: bool, because: &str) -> Way {
+    Way {
+        fast,
+        because: because.to_owned(),
+    }
+}
+
+/// Whether the kernel would forward, between the bridges and the uplinks.
+fn forwards(desired: &Desired, family: &str) -> bool {
+    let bridges = desired.networks.iter().map(|(network, _)| &network.bridge);
+    let uplinks = desired.uplinks.iter().map(|link| &link.name);
+    bridges.chain(uplinks).all(|interface| {
+        let path = format!("/proc/sys/net/{family}/conf/{interface}/forwarding");
+        fs::read_to_string(path).is_ok_and(|value| value.trim() != "0")
+    })
+}
+
+/// What only the stack's own routing knows how to do.
+fn stack_only(desired: &Desired) -> Option<&'static str> {
+    if desired.host.fine_rules {
+        return Some("rules of policy routing look at ports or types of service");
+    }
+    if desired.host.routes.iter().any(|route| route.bounded) {
+        return Some("a route has an MTU of its own");
+    }
+    None
+}
