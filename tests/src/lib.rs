@@ -2,4 +2,5 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests wait in real time")]
 
+pub mod bench;
 pub mod lab;

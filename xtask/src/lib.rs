@@ -6,6 +6,7 @@
 //! | [`build`] | the release binary |
 //! | [`check`] | formatting, lints, licences, the rules of the house |
 //! | [`test`] | every test, with the test runner's own summary at the end |
+//! | [`bench`] | measures against what the program takes the place of |
 //! | [`exec`], [`step`] | run a command; show that a long one is alive |
 //! | [`workspace`], [`machine`] | where things are; who we are and what is on `PATH` |
 //!
@@ -14,6 +15,7 @@
 
 #![deny(missing_docs)]
 
+pub mod bench;
 pub mod build;
 pub mod check;
 pub mod exec;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use xtask::{build, check, exec::Reported, setup, test};
+use xtask::{bench, build, check, exec::Reported, setup, test};
 
 /// The tasks of the datapath project.
 #[derive(Parser)]
@@ -24,6 +24,8 @@ enum Task {
     Check(check::Arguments),
     /// Runs every test, on real traffic; needs root.
     Test(test::Arguments),
+    /// Measures against iptables, nftables and docker-proxy; needs root.
+    Bench(bench::Arguments),
 }
 
 impl Task {
@@ -33,6 +35,7 @@ impl Task {
             Self::Build => build::run(),
             Self::Check(arguments) => check::run(arguments),
             Self::Test(arguments) => test::run(arguments),
+            Self::Bench(arguments) => bench::run(arguments),
         }
     }
 }
