@@ -69,6 +69,10 @@ pub struct Wanted {
     pub networks: Vec<Network>,
     /// The published ports.
     pub publications: Vec<Publication>,
+    /// Not every source has spoken yet.
+    pub partial: bool,
+    /// What two sources want that only one can have, a line each.
+    pub conflicts: Vec<String>,
 }
 
 impl Protocol {

@@ -24,7 +24,7 @@ pub struct Status {
     pub networks: Vec<String>,
     /// How many ports are published, from all sources.
     pub ports: usize,
-    /// Whether Docker is followed; `None` when it is switched off or not there.
+    /// Whether Docker speaks to us; `None` when it is switched off or not there.
     pub docker: Option<bool>,
     /// How packets of flows are sent on: past the stack or through it, and why.
     #[serde(default)]

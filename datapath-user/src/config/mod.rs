@@ -215,7 +215,7 @@ impl Config {
 
 /// What is wrong with an interface's name: the kernel takes 1 to 15 bytes without space, slash or colon
 /// (`dev_valid_name` in net/core/dev.c).
-fn interface_fault(name: &str) -> Option<Fault> {
+pub(crate) fn interface_fault(name: &str) -> Option<Fault> {
     let odd = |c: char| c.is_whitespace() || c.is_control() || c == '/' || c == ':';
     if name.is_empty() || name.len() > 15 || name == "." || name == ".." || name.contains(odd) {
         return Some(Fault::new(

@@ -75,7 +75,7 @@ pub fn parse_pin(name: &str) -> Option<(&str, u32)> {
 /// Attaches what is missing, puts this object's program behind every pinned link (the kernel swaps them
 /// atomically), and takes off what is no longer wanted.
 ///
-/// `replace` is for the first time after loading.
+/// `replace` is for the first time after loading; with `keep` nothing is taken off.
 ///
 /// # Errors
 /// The first that occurs, after everything was tried.
@@ -84,6 +84,7 @@ pub fn reconcile(
     pin_dir: &Path,
     wanted: &BTreeSet<Hook>,
     replace: bool,
+    keep: bool,
 ) -> Result<()> {
     let dir = pins::links(pin_dir);
     let mut result = Ok(());
@@ -93,14 +94,19 @@ pub fn reconcile(
         if cgroup::parse_pin(&name).is_some() {
             continue;
         }
-        let Some(hook) = wanted.iter().find(|hook| hook.pin() == name) else {
+        let Some((program, _)) = parse_pin(&name) else {
+            continue;
+        };
+        if !keep && !wanted.iter().any(|hook| hook.pin() == name) {
             // The pin holds the link: without it the kernel takes the program off.
             result =
                 result.and(fs::remove_file(entry.path()).with_context(|| format!("link {name}")));
             continue;
-        };
+        }
         if replace {
-            result = result.and(swap(ebpf, hook, &entry.path()));
+            let done = swap(ebpf, program, &entry.path());
+            result =
+                result.and(done.with_context(|| format!("link {name}: replacing the program")));
         }
         attached.insert(name);
     }
@@ -127,16 +133,10 @@ fn attach(ebpf: &mut Ebpf, hook: &Hook, pin: &Path) -> Result<()> {
     Ok(())
 }
 
-fn swap(ebpf: &mut Ebpf, hook: &Hook, pin: &Path) -> Result<()> {
-    let program: &mut SchedClassifier = object::program(ebpf, hook.program)?;
+fn swap(ebpf: &mut Ebpf, program: &str, pin: &Path) -> Result<()> {
+    let program: &mut SchedClassifier = object::program(ebpf, program)?;
     let link = FdLink::from(PinnedLink::from_pin(pin)?);
-    let link = SchedClassifierLink::try_from(link)?;
-    let id = program.attach_to_link(link).with_context(|| {
-        format!(
-            "{} on {}: replacing the program",
-            hook.program, hook.interface
-        )
-    })?;
+    let id = program.attach_to_link(SchedClassifierLink::try_from(link)?)?;
     // The pin goes on holding the link; this descriptor is not needed.
     drop(program.take_link(id)?);
     Ok(())

@@ -106,6 +106,9 @@ where
     }
 
     fn withdraw(&mut self, desired: &Desired) -> Result<usize> {
+        if desired.partial {
+            return Ok(0);
+        }
         let wanted = Self::wanted(desired);
         let present = self.bindings.iter().collect::<Result<Vec<_>, _>>()?;
         let mut withdrawn = 0;
@@ -259,7 +262,8 @@ where
             .map(|(key, value)| ((key.data(), key.prefix_len()), value))
             .collect();
         let mut changed = 0;
-        for (addr, bits) in present.keys().filter(|subnet| !wanted.contains_key(subnet)) {
+        let kept = |subnet: &&_| desired.partial || wanted.contains_key(*subnet);
+        for (addr, bits) in present.keys().filter(|subnet| !kept(subnet)) {
             self.networks.remove(&subnet_key::<F>(*addr, *bits))?;
             changed += 1;
         }

@@ -27,7 +27,7 @@ use crate::{
         netns,
         tables::Tables,
     },
-    model::{Network, Publication},
+    model::{Network, Publication, Wanted},
     sources::netlink::{Host, Link},
 };
 
@@ -40,6 +40,8 @@ pub struct Desired {
     pub publications: Vec<Publication>,
     /// The uplinks.
     pub uplinks: Vec<Link>,
+    /// Not every source has spoken yet: nothing is taken away.
+    pub partial: bool,
     /// Named in the configuration, but not there: attached as soon as they come.
     pub missing: Vec<String>,
     /// The endpoints behind the bridges, as far as the host knows where they are.
@@ -51,13 +53,13 @@ pub struct Desired {
 impl Desired {
     /// Puts the sources together.
     #[must_use]
-    pub fn new(config: &Config, publications: Vec<Publication>, host: Host) -> Self {
+    pub fn new(config: &Config, wanted: Wanted, host: Host) -> Self {
         let mut missing = Vec::new();
         let mut networks = Vec::new();
-        for network in &config.networks {
+        for network in wanted.networks {
             match host.link(&network.bridge) {
-                Some(link) => networks.push((network.clone(), link.ifindex)),
-                None => missing.push(network.bridge.clone()),
+                Some(link) => networks.push((network, link.ifindex)),
+                None => missing.push(network.bridge),
             }
         }
         let uplinks = match &config.uplinks {
@@ -79,8 +81,9 @@ impl Desired {
         Self {
             endpoints: endpoints::find(&networks, &host),
             networks,
-            publications,
+            publications: wanted.publications,
             uplinks,
+            partial: wanted.partial,
             missing,
             host,
         }

@@ -5,6 +5,7 @@
 mod handle;
 mod lock;
 mod state;
+mod wanted;
 
 use std::{
     fs, io,
@@ -17,14 +18,18 @@ use anyhow::{Context as _, Result};
 use tokio::{
     net::UnixListener,
     signal::unix::{SignalKind, signal},
-    sync::mpsc,
+    sync::{mpsc, watch},
     time::{self, MissedTickBehavior},
 };
 use tracing::{error, info, warn};
 
 pub use self::handle::Handle;
 use self::{lock::Lock, state::State};
-use crate::{config::Config, reconcile, sources::netlink::Netlink};
+use crate::{
+    config::Config,
+    reconcile,
+    sources::{docker::View, netlink::Netlink},
+};
 
 /// How long messages of the kernel are gathered before the network is looked at anew.
 const DEBOUNCE: Duration = Duration::from_millis(20);
@@ -33,6 +38,8 @@ const HEAL: Duration = Duration::from_secs(10);
 /// How often the host's packet filters are asked whether they were changed: a new rule has its say within
 /// that time.
 const FIREWALL: Duration = Duration::from_millis(250);
+/// How long the start waits for what Docker has to say.
+const FIRST_WORD: Duration = Duration::from_secs(2);
 /// How many changes asked for by the API may wait.
 const BACKLOG: usize = 64;
 
@@ -49,6 +56,11 @@ pub async fn run(config: Config, path: Option<PathBuf>) -> Result<()> {
     let handle = Handle::new(asks, config.pin_dir.clone());
     let listener = listen(&config.api_socket)?;
     let mut state = State::load(config)?;
+    let mut docker = state.docker();
+    if state.awaits_docker() {
+        // Whether it speaks by then or not: what is in force stays so until it has.
+        drop(time::timeout(FIRST_WORD, news(&mut docker)).await);
+    }
     state.reconcile(&netlink).await?;
 
     let mut terminate = signal(SignalKind::terminate())?;
@@ -68,6 +80,7 @@ pub async fn run(config: Config, path: Option<PathBuf>) -> Result<()> {
             _ = interrupt.recv() => break,
             _ = hangup.recv() => {
                 state.reload(path.as_deref());
+                docker = state.docker();
                 heal.reset_immediately();
             }
             Some(()) = netlink.changed.recv() => {
@@ -75,6 +88,7 @@ pub async fn run(config: Config, path: Option<PathBuf>) -> Result<()> {
                 time::sleep(DEBOUNCE).await;
                 retry(state.reconcile(&netlink).await);
             }
+            () = news(&mut docker) => retry(state.reconcile(&netlink).await),
             _ = firewall.tick() => retry(state.watch_firewall()),
             _ = heal.tick() => retry(state.reconcile(&netlink).await),
             Some(request) = requests.recv() => state.answer(request),
@@ -89,6 +103,16 @@ pub async fn run(config: Config, path: Option<PathBuf>) -> Result<()> {
     drop(fs::remove_file(&state.config().api_socket));
     drop(lock);
     Ok(())
+}
+
+/// Waits for news of Docker's; for ever where it is not followed.
+async fn news(docker: &mut Option<watch::Receiver<View>>) {
+    if let Some(view) = docker
+        && view.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }
 
 /// A failed reconciliation is tried again by the timer.

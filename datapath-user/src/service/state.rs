@@ -5,20 +5,21 @@ use std::{collections::BTreeMap, path::Path};
 use anyhow::{Context as _, Result};
 use aya::Ebpf;
 use datapath_common::binding::Source;
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 use tracing::{error, info, warn};
 
-use super::handle::Request;
+use super::{handle::Request, wanted};
 use crate::{
     api::types::{Refusal, RefusalKind, Status},
     config::Config,
     kernel::{attach, cgroup, object, pinned::Pinned, tables::Tables},
-    model::{Listen, Publication},
+    model::{Listen, Publication, Wanted},
     reconcile::{
         self, Desired,
         forwarding::{self, Ways},
     },
     sources::{
+        docker::{self, View},
         firewall::{Firewall, Stamp},
         netlink::{Host, Netlink},
     },
@@ -31,6 +32,10 @@ pub(super) struct State {
     tables: Tables,
     /// Ports that the API published: they were in the maps before this service was.
     api: BTreeMap<Listen, Publication>,
+    /// What Docker wants, if it is followed.
+    docker: Option<watch::Receiver<View>>,
+    /// Docker has to speak before the picture is whole.
+    awaited: bool,
     desired: Desired,
     firewall: Firewall,
     /// The host's packet filters when they were looked at last.
@@ -56,16 +61,19 @@ impl State {
             .filter(|publication| publication.source == Source::Api)
             .map(|publication| (publication.listen, publication))
             .collect();
+        let awaited = is_docker_awaited(&config, &tables)?;
         let ways = Ways::default();
         reconcile::settings(&tables, &config, &ways)?;
         Ok(Self {
             firewall: Firewall::open(),
             stamp: Stamp::default(),
             ways,
+            docker: follow(&config),
             config,
             ebpf,
             tables,
             api,
+            awaited,
             desired: Desired::default(),
             adopted: false,
             started: Instant::now(),
@@ -86,9 +94,15 @@ impl State {
 
     fn apply(&mut self, host: Host) -> Result<()> {
         self.problems.clone_from(&self.limits);
-        let publications = self.publications();
+        let mut wanted = self.wanted();
+        self.problems.append(&mut wanted.conflicts);
+        if let Some(view) = self.docker_view() {
+            self.problems.extend(view.fault);
+            self.problems
+                .extend(view.snapshot.unwrap_or_default().problems);
+        }
         let moved = host != self.desired.host;
-        self.desired = Desired::new(&self.config, publications, host);
+        self.desired = Desired::new(&self.config, wanted, host);
         for name in &self.desired.missing {
             self.problems
                 .push(format!("interface {name} does not exist; it is waited for"));
@@ -148,14 +162,38 @@ impl State {
         let hooks = self
             .desired
             .hooks(self.ways.ipv4.fast || self.ways.ipv6.fast);
-        attach::reconcile(&mut self.ebpf, &self.config.pin_dir, &hooks, !self.adopted)
+        let keep = self.desired.partial;
+        attach::reconcile(
+            &mut self.ebpf,
+            &self.config.pin_dir,
+            &hooks,
+            !self.adopted,
+            keep,
+        )
     }
 
-    /// The file's ports, then the API's. A port that both want is the file's.
-    fn publications(&self) -> Vec<Publication> {
-        let mut all = self.config.publications.clone();
-        all.extend(self.api.values().cloned());
-        all
+    fn wanted(&self) -> Wanted {
+        let view = self.docker_view();
+        wanted::gather(
+            &self.config,
+            &self.api,
+            view.as_ref(),
+            &self.desired.publications,
+        )
+    }
+
+    fn docker_view(&self) -> Option<View> {
+        Some(self.docker.as_ref()?.borrow().clone())
+    }
+
+    /// Whether Docker has to speak before the picture is whole.
+    pub(super) fn awaits_docker(&self) -> bool {
+        self.awaited
+    }
+
+    /// Where Docker's news come in, if it is followed.
+    pub(super) fn docker(&self) -> Option<watch::Receiver<View>> {
+        self.docker.clone()
     }
 
     /// Reads the configuration again. A bad one changes nothing.
@@ -171,6 +209,7 @@ impl State {
         {
             warn!("pin_dir and api_socket take effect when the service is started anew");
         }
+        let followed = self.config.docker.clone();
         self.config = Config {
             pin_dir: self.config.pin_dir.clone(),
             api_socket: self.config.api_socket.clone(),
@@ -178,6 +217,9 @@ impl State {
         };
         if let Err(error) = reconcile::settings(&self.tables, &self.config, &self.ways) {
             error!("settings: {error:#}");
+        }
+        if self.config.docker != followed {
+            self.docker = follow(&self.config);
         }
         info!("the configuration was read again");
     }
@@ -249,11 +291,11 @@ impl State {
 
     /// Puts a change of the API's ports into force, or takes it back.
     fn change(&mut self, before: BTreeMap<Listen, Publication>) -> Result<(), Refusal> {
-        self.desired.publications = self.publications();
+        self.desired.publications = self.wanted().publications;
         let result = reconcile::reconcile(&self.tables, &self.desired).context("the maps");
         result.map(drop).map_err(|error| {
             self.api = before;
-            self.desired.publications = self.publications();
+            self.desired.publications = self.wanted().publications;
             let undone = reconcile::reconcile(&self.tables, &self.desired);
             if let Err(error) = undone {
                 error!("taking a refused change back: {error:#}");
@@ -281,9 +323,26 @@ impl State {
                 .map(|(net, _)| net.bridge.clone())
                 .collect(),
             ports: self.desired.publications.len(),
-            docker: None,
+            docker: self
+                .docker_view()
+                .map(|view| view.fault.is_none() && view.snapshot.is_some()),
             forwarding: self.ways.clone(),
             problems: self.problems.clone(),
         }
+    }
+}
+
+/// Follows Docker, unless it is switched off. Where nobody said so, it is followed from when it is there.
+fn follow(config: &Config) -> Option<watch::Receiver<View>> {
+    let wanted = config.docker.enabled != Some(false);
+    let sure = config.docker.enabled == Some(true);
+    wanted.then(|| docker::follow(config.docker.socket.clone(), sure))
+}
+
+/// Whether Docker has a part in what should be, so that nothing is complete before it has spoken.
+fn is_docker_awaited(config: &Config, tables: &Tables) -> Result<bool> {
+    match config.docker.enabled {
+        Some(enabled) => Ok(enabled),
+        None => Ok(config.docker.socket.exists() || tables.hold_ports_of(Source::Docker)?),
     }
 }

@@ -10,9 +10,13 @@ use std::{
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
-use super::{Netns, cleanup::Cleanup, join, run, unused_name, wait_until};
+use super::{
+    Netns, PATIENCE, cleanup::Cleanup, join, run, servers::udp_server, unused_name, wait_until,
+};
 
 /// The image that every container here is made of: busybox, and a page to serve.
 const IMAGE: &str = "httpd";
@@ -166,9 +170,23 @@ impl Docker {
             .spawn()
             .expect("dockerd");
         self.dockerd = Some(dockerd);
-        wait_until("the engine's answer", || {
-            self.cli(&["version"]).status.success()
-        });
+        let deadline = Instant::now() + PATIENCE;
+        while !self.cli(&["version"]).status.success() {
+            assert!(
+                Instant::now() < deadline,
+                "no answer from the engine, whose log ends:\n{}",
+                self.log()
+            );
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// The end of the engine's log.
+    fn log(&self) -> String {
+        const SHOWN: usize = 30;
+        let log = fs::read_to_string(self.dir.join("dockerd.log")).unwrap_or_default();
+        let lines: Vec<_> = log.lines().collect();
+        lines[lines.len().saturating_sub(SHOWN)..].join("\n")
     }
 
     /// Ends dockerd with a signal, as `kill` names it, and waits for its end.
@@ -261,8 +279,8 @@ impl Docker {
 
     /// A container whose UDP server answers every datagram with its own name.
     pub fn run_udp(&self, name: &str, options: &[&str]) {
-        let command = ["udpsvd", "-E", "0.0.0.0", "53", "echo", name];
-        self.run(name, options, &command);
+        self.run(name, options, &["sleep", "infinity"]);
+        udp_server(&self.netns(name), "0.0.0.0:53", name);
     }
 
     /// Stops a container at once.

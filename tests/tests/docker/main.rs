@@ -1,3 +1,6 @@
 //! A real Docker engine, real containers, and nothing to configure.
 
+#![expect(clippy::disallowed_methods, reason = "tests measure real time")]
+
 mod engine;
+mod published;

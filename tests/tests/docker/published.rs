@@ -1,0 +1,153 @@
+//! What `docker run -p` promises, from the network, with nothing in netfilter and no proxy.
+
+use std::time::{Duration, Instant};
+
+use datapath_tests::lab::{Datapath, DockerLab, Netns, run, udp_exchange, wait_until};
+
+/// How long after the engine's answer a port may take to open or to close.
+const SOON: Duration = Duration::from_millis(250);
+
+fn lab() -> (DockerLab, Datapath) {
+    let lab = DockerLab::new();
+    let datapath = Datapath::following(&lab, "");
+    (lab, datapath)
+}
+
+/// Fetches the page from the LAN.
+fn fetches(lab: &DockerLab, port: u16) -> bool {
+    gets_page(&lab.lan, &format!("http://203.0.113.2:{port}/"))
+}
+
+/// Tries once, and not for long: before the port is published the engine's own listener takes the connection, and
+/// never answers.
+fn gets_page(netns: &Netns, url: &str) -> bool {
+    let mut curl = netns.command("curl");
+    let output = curl
+        .args(["-s", "--max-time", "0.1", url])
+        .output()
+        .unwrap();
+    String::from_utf8_lossy(&output.stdout).contains("It works!")
+}
+
+/// Waits for something that has to come soon, and says how long it took.
+fn soon(what: &str, holds: impl FnMut() -> bool) -> Duration {
+    let start = Instant::now();
+    wait_until(what, holds);
+    start.elapsed()
+}
+
+#[test]
+fn ports_of_every_kind_answer_and_close_with_their_container() {
+    let (lab, datapath) = lab();
+    let docker = &lab.docker;
+    docker.run("fixed", &["-p", "8080:80"], &[]);
+    let opened = soon("the port", || fetches(&lab, 8080));
+    docker.run("any", &["-p", "80"], &[]);
+    let any = docker.port("any", "80/tcp");
+    soon("the engine's own choice", || fetches(&lab, any));
+    docker.run("range", &["-p", "7000-7003:80-83"], &[]);
+    soon("the first of a range", || fetches(&lab, 7000));
+    docker.run_udp("names", &["-p", "203.0.113.2:5300:53/udp"]);
+    let answer = || udp_exchange(&lab.lan, "203.0.113.2:5300", "who?").unwrap_or_default();
+    soon("a datagram", || answer().contains("names"));
+    docker.run("own", &["-p", "127.0.0.1:9000:80"], &[]);
+    assert!(
+        !fetches(&lab, 9000),
+        "a port on the loopback address answers the network"
+    );
+    soon("the host itself", || {
+        gets_page(&lab.host, "http://127.0.0.1:9000/")
+    });
+
+    docker.stop("fixed");
+    let closed = soon("the port to close", || !fetches(&lab, 8080));
+    assert!(
+        opened < SOON && closed < SOON,
+        "opened in {opened:?}, closed in {closed:?}"
+    );
+    assert_eq!(docker.processes("docker-proxy"), 0);
+    for judge in [
+        &["iptables-save"][..],
+        &["iptables-legacy-save"],
+        &["nft", "list", "ruleset"],
+    ] {
+        let rules = run(lab.host.command(judge[0]).args(&judge[1..])).stdout;
+        let rules = String::from_utf8_lossy(&rules).into_owned();
+        assert!(
+            !rules.contains("-A ") && !rules.contains("chain"),
+            "{rules}"
+        );
+    }
+    let status = String::from_utf8(datapath.cli(&["status", "--json"]).stdout).unwrap();
+    assert!(
+        status.contains("\"docker\": true") || status.contains("\"docker\":true"),
+        "{status}"
+    );
+}
+
+#[test]
+fn a_container_goes_out_with_the_hosts_address_and_other_networks_do_not_see_it() {
+    let (lab, _datapath) = lab();
+    let docker = &lab.docker;
+    docker.ask(&["network", "create", "blue"]);
+    docker.run("web", &[], &[]);
+    docker.run("blue", &["--network", "blue"], &[]);
+    let (web, blue) = (docker.netns("web"), docker.netns("blue"));
+    for netns in [&web, &blue] {
+        wait_until("the way out", || {
+            let mut ping = netns.command("ping");
+            ping.args(["-c1", "-W1", "203.0.113.9"])
+                .output()
+                .unwrap()
+                .status
+                .success()
+        });
+    }
+    let address = docker.address("blue", "blue").to_string();
+    let mut curl = web.command("curl");
+    let output = curl
+        .args(["-s", "--max-time", "1", &format!("http://{address}/")])
+        .output();
+    assert!(
+        !output.unwrap().status.success(),
+        "one network reaches the other"
+    );
+}
+
+#[test]
+fn a_container_that_comes_back_with_another_address_gets_the_next_datagram() {
+    let (lab, _datapath) = lab();
+    let docker = &lab.docker;
+    docker.run_udp("first", &["-p", "5300:53/udp"]);
+    let answer = || udp_exchange(&lab.lan, "203.0.113.2:5300", "who?").unwrap_or_default();
+    wait_until("the first", || answer().contains("first"));
+    docker.ask(&["rm", "-f", "first"]);
+    docker.run("holder", &[], &[]);
+    docker.run_udp("second", &["-p", "5300:53/udp"]);
+    assert_ne!(docker.address("second", "bridge").to_string(), "172.17.0.2");
+    let took = soon("the second", || answer().contains("second"));
+    assert!(took < SOON, "{took:?}");
+}
+
+#[test]
+fn traffic_goes_on_while_the_engine_is_away() {
+    let (mut lab, mut datapath) = lab_with_live_restore();
+    lab.docker.run("web", &["-p", "8080:80"], &[]);
+    wait_until("the port", || fetches(&lab, 8080));
+    lab.docker.end("TERM");
+    assert!(fetches(&lab, 8080));
+    // A service that starts meanwhile cannot ask, and takes nothing away.
+    datapath.kill();
+    datapath.restart();
+    assert!(fetches(&lab, 8080));
+    lab.docker.start();
+    lab.docker.run("more", &["-p", "8081:80"], &[]);
+    wait_until("the engine is followed again", || fetches(&lab, 8081));
+    assert!(fetches(&lab, 8080));
+}
+
+fn lab_with_live_restore() -> (DockerLab, Datapath) {
+    let lab = DockerLab::with_flags(&["--live-restore"]);
+    let datapath = Datapath::following(&lab, "");
+    (lab, datapath)
+}
