@@ -1,6 +1,9 @@
 //! What `docker run -p` promises, from the network, with nothing in netfilter and no proxy.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::UdpSocket,
+    time::{Duration, Instant},
+};
 
 use datapath_tests::lab::{Datapath, DockerLab, Netns, run, udp_exchange, wait_until};
 
@@ -119,7 +122,19 @@ fn a_container_that_comes_back_with_another_address_gets_the_next_datagram() {
     let (lab, _datapath) = lab();
     let docker = &lab.docker;
     docker.run_udp("first", &["-p", "5300:53/udp"]);
-    let answer = || udp_exchange(&lab.lan, "203.0.113.2:5300", "who?").unwrap_or_default();
+    // A client that goes on asking from one socket, as a resolver's would: its flow must not outlive the container.
+    let socket = lab.lan.enter(|| UdpSocket::bind("0.0.0.0:0").unwrap());
+    socket.connect("203.0.113.2:5300").unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_millis(20)))
+        .unwrap();
+    let answer = || {
+        let mut buffer = [0; 64];
+        // A port that nobody has answers with an error.
+        drop(socket.send(b"who?"));
+        let length = socket.recv(&mut buffer).unwrap_or_default();
+        String::from_utf8_lossy(&buffer[..length]).into_owned()
+    };
     wait_until("the first", || answer().contains("first"));
     docker.ask(&["rm", "-f", "first"]);
     docker.run("holder", &[], &[]);
