@@ -3,13 +3,14 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use datapath_user::cli::Cli;
+use datapath_user::cli::{Cli, is_closed};
 
 fn main() -> ExitCode {
     // Wrong usage ends in here, with status 2.
     let cli = Cli::parse();
     match cli.exec() {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if is_closed(&error) => ExitCode::SUCCESS,
         Err(error) => {
             anstream::eprintln!("datapath: error: {error:#}");
             ExitCode::FAILURE

@@ -38,14 +38,40 @@ pub struct FlowView {
     pub answered: bool,
     /// It lives in the table of established flows, which a flood of new ones cannot turn over.
     pub assured: bool,
-    /// It came to a published port; otherwise it was masqueraded.
-    pub published: bool,
+    /// How its packets are translated.
+    pub nat: Nat,
     /// Slot of the binding that it came by, or 0.
     pub binding: u32,
     /// How long it lives on if no packet comes.
     pub remaining: Duration,
     /// Since when it exists.
     pub age: Duration,
+}
+
+/// How a flow's packets are translated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Nat {
+    /// From an endpoint: the source becomes the host's (`conntrack --src-nat`).
+    Masquerade,
+    /// To a published port: the destination becomes the endpoint's (`conntrack --dst-nat`).
+    Published,
+    /// From an endpoint to a published port: both.
+    Hairpin,
+    /// Of a network that keeps its own addresses: neither.
+    Routed,
+}
+
+impl Nat {
+    /// The name in tables, JSON and filters.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Masquerade => "masquerade",
+            Self::Published => "published",
+            Self::Hairpin => "hairpin",
+            Self::Routed => "routed",
+        }
+    }
 }
 
 /// One direction of a flow.

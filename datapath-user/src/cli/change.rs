@@ -6,6 +6,7 @@ use anyhow::Result;
 use datapath_common::ports::PortRange;
 use hyper::Method;
 
+use super::output;
 use crate::{
     api::{
         client::Client,
@@ -27,8 +28,7 @@ pub(super) async fn publish(config: &Config, port: &PublishArg, to: IpAddr) -> R
     let changed: Changed = Client::new(&config.api_socket)
         .send(Method::POST, "/v1/ports", &[spec])
         .await?;
-    anstream::println!("published {} port(s)", changed.ports);
-    Ok(())
+    output::line(&format!("published {} port(s)", changed.ports))
 }
 
 /// Withdraws a port or a range.
@@ -40,8 +40,7 @@ pub(super) async fn unpublish(config: &Config, port: &HostPorts) -> Result<()> {
     let changed: Changed = Client::new(&config.api_socket)
         .send(Method::DELETE, "/v1/ports", &[spec])
         .await?;
-    anstream::println!("withdrew {} port(s)", changed.ports);
-    Ok(())
+    output::line(&format!("withdrew {} port(s)", changed.ports))
 }
 
 /// Without an address: every one of the endpoint's family.

@@ -1,7 +1,11 @@
 //! The command line: one module for each group of commands.
 
 mod change;
+mod flows;
+mod output;
 mod show;
+
+pub use self::output::is_closed;
 
 use std::path::PathBuf;
 
@@ -78,11 +82,11 @@ enum Command {
         json: bool,
     },
     /// List the flows, in the terms of `conntrack -L`.
-    Flows {
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-    },
+    #[command(
+        after_help = "Examples:\n  datapath flows --proto tcp --state ESTABLISHED --src 203.0.113.0/24\n  \
+        datapath flows flush --binding 8080"
+    )]
+    Flows(Box<flows::Flows>),
     /// Count packets by reason, and say how full the maps are.
     Stats {
         /// Print JSON.
@@ -119,14 +123,15 @@ impl Cli {
             }
             Command::Unpublish { port } => runtime()?.block_on(change::unpublish(&config, &port)),
             Command::Ports { json } => show::ports(&config.pin_dir, json),
-            Command::Flows { json } => show::flows(&config.pin_dir, json),
+            Command::Flows(flows) => flows.exec(&config.pin_dir),
             Command::Stats { json } => show::stats(&config.pin_dir, json),
             Command::Detach => {
                 let removed = detach::detach(&config.pin_dir)?;
-                for pin in &removed {
-                    anstream::println!("removed {pin}");
+                let lines: Vec<_> = removed.iter().map(|pin| format!("removed {pin}")).collect();
+                if lines.is_empty() {
+                    return Ok(());
                 }
-                Ok(())
+                output::line(&lines.join("\n"))
             }
         }
     }

@@ -3,17 +3,17 @@
 use std::{path::Path, time::Duration};
 
 use anyhow::{Result, bail};
-use comfy_table::Table;
-use datapath_common::{proto, reason::Outcome};
+use datapath_common::reason::Outcome;
 use hyper::Method;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
+use super::output;
 use crate::{
     api::{client::Client, types::Status},
     config::Config,
     kernel::pinned::Pinned,
-    view::Half,
+    view::Attachment,
 };
 
 /// How often `--wait` looks again.
@@ -45,31 +45,39 @@ pub(super) async fn status(config: &Config, json: bool, wait: u64) -> Result<()>
                 .map(|at| json!({"program": at.program, "interface": at.target, "hook": at.hook}))
                 .collect();
             let active = failed.is_none();
-            print(&json!({"active": active, "attachments": attached, "service": service}))?;
+            output::json(&json!({"active": active, "attachments": attached, "service": service}))?;
         } else {
-            for at in &attachments {
-                anstream::println!("{} on {} ({})", at.program, at.target, at.hook);
-            }
-            match &service {
-                Some(status) => anstream::println!("service: process {}", status.pid),
-                None => anstream::println!("service: not running; the datapath works without it"),
-            }
-            if let Some(Status { forwarding, .. }) = &service {
-                anstream::println!(
-                    "forwarding: IPv4 {}, IPv6 {}",
-                    forwarding.ipv4,
-                    forwarding.ipv6
-                );
-            }
-            for problem in service.iter().flat_map(|status| &status.problems) {
-                anstream::println!("problem: {problem}");
-            }
+            output::line(&describe(&attachments, service.as_ref()))?;
         }
         return match failed {
             None => Ok(()),
             Some(reason) => bail!("not active: {reason}"),
         };
     }
+}
+
+fn describe(attachments: &[Attachment], service: Option<&Status>) -> String {
+    let mut lines: Vec<_> = attachments
+        .iter()
+        .map(|at| format!("{} on {} ({})", at.program, at.target, at.hook))
+        .collect();
+    match service {
+        Some(Status {
+            pid,
+            forwarding,
+            problems,
+            ..
+        }) => {
+            lines.push(format!("service: process {pid}"));
+            lines.push(format!(
+                "forwarding: IPv4 {}, IPv6 {}",
+                forwarding.ipv4, forwarding.ipv6
+            ));
+            lines.extend(problems.iter().map(|problem| format!("problem: {problem}")));
+        }
+        None => lines.push("service: not running; the datapath works without it".to_owned()),
+    }
+    lines.join("\n")
 }
 
 /// Lists the published ports.
@@ -94,9 +102,9 @@ pub(super) fn ports(pin_dir: &Path, json: bool) -> Result<()> {
                 })
             })
             .collect();
-        return print(&json!({ "ports": all }));
+        return output::json(&json!({ "ports": all }));
     }
-    let mut table = table(&["LISTEN", "TO", "OWNER", "FLOWS", "PACKETS", "BYTES"]);
+    let mut table = output::table(&["LISTEN", "TO", "OWNER", "FLOWS", "PACKETS", "BYTES"]);
     for port in &ports {
         let publication = &port.publication;
         table.add_row([
@@ -108,44 +116,7 @@ pub(super) fn ports(pin_dir: &Path, json: bool) -> Result<()> {
             port.stats.bytes.to_string(),
         ]);
     }
-    anstream::println!("{table}");
-    Ok(())
-}
-
-/// Lists the flows.
-pub(super) fn flows(pin_dir: &Path, json: bool) -> Result<()> {
-    let flows = Pinned::open(pin_dir)?.flows()?;
-    let mut all = Vec::new();
-    for flow in &flows {
-        let name = proto::name(flow.protocol).unwrap_or("unknown");
-        let state = flow.state.map(|state| state.name());
-        if json {
-            all.push(json!({
-                "protocol": name,
-                "state": state,
-                "original": half_json(&flow.original),
-                "reply": half_json(&flow.reply),
-                "answered": flow.answered,
-                "assured": flow.assured,
-                "published": flow.published,
-                "timeout": flow.remaining.as_secs(),
-            }));
-            continue;
-        }
-        let mark = if flow.answered { "" } else { " [UNREPLIED]" };
-        let assured = if flow.assured { " [ASSURED]" } else { "" };
-        anstream::println!(
-            "{name:<8} {} {} {}{mark} {}{assured}",
-            flow.remaining.as_secs(),
-            state.unwrap_or("-"),
-            half_text(&flow.original),
-            half_text(&flow.reply),
-        );
-    }
-    if json {
-        return print(&json!({ "flows": all }));
-    }
-    Ok(())
+    output::line(&table.to_string())
 }
 
 /// Counts packets by reason.
@@ -169,9 +140,9 @@ pub(super) fn stats(pin_dir: &Path, json: bool) -> Result<()> {
             .iter()
             .map(|map| json!({"map": map.name, "used": map.used, "max": map.max}))
             .collect();
-        return print(&json!({"reasons": reasons, "maps": maps}));
+        return output::json(&json!({"reasons": reasons, "maps": maps}));
     }
-    let mut counters = table(&["REASON", "OUTCOME", "PACKETS", "BYTES", "MEANING"]);
+    let mut counters = output::table(&["REASON", "OUTCOME", "PACKETS", "BYTES", "MEANING"]);
     for (reason, count) in reasons.iter().filter(|(_, count)| count.packets > 0) {
         counters.add_row([
             reason.name().to_owned(),
@@ -181,8 +152,7 @@ pub(super) fn stats(pin_dir: &Path, json: bool) -> Result<()> {
             reason.meaning().to_owned(),
         ]);
     }
-    anstream::println!("{counters}\n");
-    let mut maps = table(&["MAP", "USED", "MAX"]);
+    let mut maps = output::table(&["MAP", "USED", "MAX"]);
     for map in &fill {
         maps.add_row([
             map.name.to_owned(),
@@ -190,29 +160,5 @@ pub(super) fn stats(pin_dir: &Path, json: bool) -> Result<()> {
             map.max.to_string(),
         ]);
     }
-    anstream::println!("{maps}");
-    Ok(())
-}
-
-fn table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.set_header(header.to_vec());
-    table
-}
-
-fn print(value: &Value) -> Result<()> {
-    anstream::println!("{}", serde_json::to_string_pretty(value)?);
-    Ok(())
-}
-
-fn half_text(half: &Half) -> String {
-    format!(
-        "src={} dst={} sport={} dport={} packets={} bytes={}",
-        half.src, half.dst, half.sport, half.dport, half.packets, half.bytes
-    )
-}
-
-fn half_json(half: &Half) -> Value {
-    json!({"src": half.src, "dst": half.dst, "sport": half.sport, "dport": half.dport,
-           "packets": half.packets, "bytes": half.bytes})
+    output::line(&format!("{counters}\n\n{maps}"))
 }

@@ -1,8 +1,11 @@
 //! The kernel side: loading and pinning the programs, attaching them, and the maps as typed tables.
 
 pub mod attach;
+pub mod batch;
 pub mod cgroup;
 pub mod detach;
+pub mod flows;
+pub mod life;
 pub mod netns;
 pub mod object;
 pub mod pinned;

@@ -3,27 +3,29 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use aya::Pod;
 use datapath_common::{
     binding::{Binding, BindingKey, BindingStats, Source},
-    conntrack::{Flow, tcp},
-    family::{Family, V4, V6},
-    names, proto,
+    conntrack::Flow,
+    family::{V4, V6},
+    names,
     reason::{Reason, ReasonCount},
-    settings::{Settings, slots},
-    tuple::{Direction, Endpoints, Tuple},
+    settings::Settings,
+    tuple::Tuple,
 };
 
 use super::{
-    attach, cgroup, pins,
+    attach, cgroup,
+    flows::Flows,
+    life::Tier,
+    pins,
     tables::{Tabled, Tables},
 };
 use crate::{
     model::{Listen, Protocol, Publication},
-    view::{Attachment, FlowView, Half, MapFill, PortView},
+    view::{Attachment, MapFill, PortView},
 };
 
 /// Why the pinned maps cannot be read.
@@ -80,12 +82,10 @@ impl Pinned {
         Ok(ports)
     }
 
-    /// The flows that live, each once.
+    /// The flows, as of now.
     #[expect(clippy::missing_errors_doc, reason = "as `ports`")]
-    pub fn flows(&self) -> Result<Vec<FlowView>, Error> {
-        let mut flows = Reader::new(&self.tables)?.flows::<V4>()?;
-        flows.extend(Reader::new(&self.tables)?.flows::<V6>()?);
-        Ok(flows)
+    pub fn flows(&self) -> Result<Flows<'_>, Error> {
+        Ok(Flows::new(&self.tables)?)
     }
 
     /// The counters by reason, every reason, all CPUs together.
@@ -159,15 +159,6 @@ impl Pinned {
         all.sort();
         Ok(all)
     }
-
-    /// Takes flows out, both entries of each; returns how many were there.
-    #[expect(clippy::missing_errors_doc, reason = "as `ports`")]
-    pub fn remove_flows(&self, flows: &[FlowView]) -> Result<usize, Error> {
-        let mut removed = 0;
-        removed += remove_of::<V4>(&self.tables, flows)?;
-        removed += remove_of::<V6>(&self.tables, flows)?;
-        Ok(removed)
-    }
 }
 
 /// The name of an interface, or its index when it is gone.
@@ -232,9 +223,9 @@ where
     Flow<F>: Pod,
 {
     for (name, used) in [
-        (F::BINDINGS, tables.bindings::<F>()?.keys().count()),
-        (F::FLOWS, tables.flows::<F>()?.keys().count()),
-        (F::HALF, tables.half::<F>()?.keys().count()),
+        (F::BINDINGS, tables.bindings::<F>()?.keys().count() as u64),
+        (F::FLOWS, tables.batched::<F>(Tier::Established)?.count()?),
+        (F::HALF, tables.batched::<F>(Tier::Half)?.count()?),
     ] {
         let used = u32::try_from(used).unwrap_or(u32::MAX);
         fill.push(MapFill {
@@ -244,146 +235,4 @@ where
         });
     }
     Ok(())
-}
-
-fn remove_of<F: Tabled>(tables: &Tables, flows: &[FlowView]) -> anyhow::Result<usize>
-where
-    Tuple<F>: Pod,
-    Flow<F>: Pod,
-{
-    let mut maps = [tables.flows::<F>()?, tables.half::<F>()?];
-    let mut removed = 0;
-    for flow in flows {
-        let opener = if flow.published {
-            Direction::ToEndpoint
-        } else {
-            Direction::FromEndpoint
-        };
-        let keys = [
-            key_of::<F>(&flow.original, flow.protocol, opener),
-            key_of::<F>(&flow.reply, flow.protocol, opener.opposite()),
-        ];
-        let mut any = false;
-        for key in keys.into_iter().flatten() {
-            for map in &mut maps {
-                any |= map.remove(&key).is_ok();
-            }
-        }
-        removed += usize::from(any);
-    }
-    Ok(removed)
-}
-
-fn key_of<F: Family>(half: &Half, protocol: u8, direction: Direction) -> Option<Tuple<F>> {
-    use datapath_common::family::Address as _;
-    let endpoints = Endpoints {
-        src: F::Addr::from_ip(half.src)?,
-        dst: F::Addr::from_ip(half.dst)?,
-        sport: half.sport,
-        dport: half.dport,
-    };
-    Some(Tuple::new(&endpoints, protocol, direction))
-}
-
-/// What it takes to say whether a flow lives.
-struct Reader<'a> {
-    tables: &'a Tables,
-    settings: Settings,
-    generations: Vec<u32>,
-    now: u64,
-}
-
-impl<'a> Reader<'a> {
-    fn new(tables: &'a Tables) -> anyhow::Result<Self> {
-        let map = tables.generations()?;
-        let generations = map.iter().collect::<Result<Vec<_>, _>>()?;
-        Ok(Self {
-            tables,
-            settings: tables.settings()?.get(&0, 0)?,
-            generations,
-            now: now()?,
-        })
-    }
-
-    fn flows<F: Tabled>(&self) -> anyhow::Result<Vec<FlowView>>
-    where
-        Tuple<F>: Pod,
-        Flow<F>: Pod,
-    {
-        let mut views = Vec::new();
-        for (map, assured) in [
-            (self.tables.flows::<F>()?, true),
-            (self.tables.half::<F>()?, false),
-        ] {
-            for entry in map.iter() {
-                // An entry may go while the map is walked.
-                let Ok((key, flow)) = entry else { continue };
-                if !flow.has(Flow::<F>::ORIGINAL) || !self.is_current(&flow) {
-                    continue;
-                }
-                let Some(direction) = Direction::from_raw(key.direction) else {
-                    continue;
-                };
-                let partner = flow.partner(direction);
-                let Ok(reply) = map.get(&partner, 0) else {
-                    continue;
-                };
-                if let Some(view) = self.view(&key, &flow, &partner, &reply, assured) {
-                    views.push(view);
-                }
-            }
-        }
-        Ok(views)
-    }
-
-    fn is_current<F: Family>(&self, flow: &Flow<F>) -> bool {
-        let current = |slot: u32, generation: u32| {
-            slot == slots::NOBODY || self.generations.get(slot as usize) == Some(&generation)
-        };
-        current(flow.binding, flow.binding_generation)
-            && current(flow.address, flow.address_generation)
-    }
-
-    fn view<F: Family>(
-        &self,
-        key: &Tuple<F>,
-        flow: &Flow<F>,
-        partner: &Tuple<F>,
-        reply: &Flow<F>,
-        assured: bool,
-    ) -> Option<FlowView> {
-        let idle = self.now.saturating_sub(flow.last_seen.max(reply.last_seen));
-        let remaining = flow.timeout(&self.settings.timeouts).checked_sub(idle)?;
-        Some(FlowView {
-            protocol: key.protocol,
-            state: (key.protocol == proto::TCP)
-                .then(|| tcp::State::from_raw(flow.state))
-                .flatten(),
-            original: half(key, flow),
-            reply: half(partner, reply),
-            answered: flow.has(Flow::<F>::ANSWERED),
-            assured,
-            published: flow.has(Flow::<F>::PUBLISHED),
-            binding: flow.binding,
-            remaining: Duration::from_nanos(remaining),
-            age: Duration::from_nanos(self.now.saturating_sub(flow.created)),
-        })
-    }
-}
-
-fn half<F: Family>(key: &Tuple<F>, flow: &Flow<F>) -> Half {
-    Half {
-        src: key.src.into(),
-        dst: key.dst.into(),
-        sport: key.sport,
-        dport: key.dport,
-        packets: flow.packets,
-        bytes: flow.bytes,
-    }
-}
-
-/// `CLOCK_MONOTONIC` in nanoseconds: the clock of the maps.
-fn now() -> anyhow::Result<u64> {
-    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)?;
-    Ok(u64::try_from(now.tv_sec())? * 1_000_000_000 + u64::try_from(now.tv_nsec())?)
 }

@@ -24,7 +24,7 @@ use datapath_common::{
 };
 use ipnet::IpNet;
 
-use super::pins;
+use super::{batch::Batched, life::Tier, pins};
 
 /// The pinned maps of one pin directory.
 #[derive(Clone, Debug)]
@@ -133,24 +133,24 @@ impl Tables {
         self.hash(F::BINDINGS)
     }
 
-    /// The established flows.
+    /// The flows of one tier.
     #[expect(clippy::missing_errors_doc, reason = "as `bindings`")]
-    pub fn flows<F: Tabled>(&self) -> Result<Table<Tuple<F>, Flow<F>>>
+    pub fn tier<F: Tabled>(&self, tier: Tier) -> Result<Table<Tuple<F>, Flow<F>>>
     where
         Tuple<F>: Pod,
         Flow<F>: Pod,
     {
-        self.hash(F::FLOWS)
+        self.hash(name::<F>(tier))
     }
 
-    /// The half-open flows.
+    /// The flows of one tier, for thousands at a time.
     #[expect(clippy::missing_errors_doc, reason = "as `bindings`")]
-    pub fn half<F: Tabled>(&self) -> Result<Table<Tuple<F>, Flow<F>>>
+    pub fn batched<F: Tabled>(&self, tier: Tier) -> Result<Batched<Tuple<F>, Flow<F>>>
     where
         Tuple<F>: Pod,
         Flow<F>: Pod,
     {
-        self.hash(F::HALF)
+        Batched::new(self.data(name::<F>(tier))?)
     }
 
     /// The networks.
@@ -257,6 +257,13 @@ impl Tables {
     #[expect(clippy::missing_errors_doc, reason = "as `bindings`")]
     pub fn max_entries(&self, name: &str) -> Result<u32> {
         Ok(self.data(name)?.info()?.max_entries())
+    }
+}
+
+const fn name<F: Tabled>(tier: Tier) -> &'static str {
+    match tier {
+        Tier::Established => F::FLOWS,
+        Tier::Half => F::HALF,
     }
 }
 

@@ -91,7 +91,9 @@ impl Datapath {
         &self.pins
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    /// One of the program's commands, to be run on it.
+    #[must_use]
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = program(&self.netns);
         command.arg("--config").arg(&self.config).args(arguments);
         command

@@ -1,0 +1,6 @@
+//! The operator's half, on a real service: what it lists, flushes, collects, refuses, and survives.
+
+#![expect(clippy::disallowed_methods, reason = "tests wait in real time")]
+
+mod flows;
+mod talk;
