@@ -35,8 +35,8 @@ pub const fn mend(checksum: u16, difference: u32) -> u16 {
     !fold32(add(!checksum as u32, difference))
 }
 
-/// As [`mend`], by UDP's rule over IPv4: 0 means that there is none, and stays; one that becomes 0 is sent
-/// as all ones (RFC 768).
+/// As [`mend`], by UDP's rule: 0 means that there is none, and stays (RFC 768; over IPv6 in tunnels, RFC 6935);
+/// one that becomes 0 is sent as all ones.
 #[must_use]
 #[inline(always)]
 pub const fn mend_udp(checksum: u16, difference: u32) -> u16 {

@@ -172,10 +172,16 @@ fn one_hop_less<P: Packet, F: Family>(packet: &mut P, headers: &Headers<F>) -> R
     if old <= 1 {
         return Err(Reason::HopLimit);
     }
+    // It is the first byte of its 16-bit word in IPv4, and the second in IPv6.
+    let word = |limit: u8| match F::HOP_LIMIT % 2 {
+        0 => u32::from_ne_bytes([limit, 0, 0, 0]),
+        _ => u32::from_ne_bytes([0, limit, 0, 0]),
+    };
+    let difference = checksum::difference(&[word(old)], &[word(old - 1)]);
     if F::HEADER_CHECKSUM {
-        let word = |limit: u8| u32::from_ne_bytes([limit, 0, 0, 0]);
-        let difference = checksum::difference(&[word(old)], &[word(old - 1)]);
         packet.mend_header_checksum(headers.l3 + HEADER_CHECKSUM, difference)?;
+    } else {
+        packet.add_to_sum(difference);
     }
     packet.write(offset, &(old - 1))
 }

@@ -108,7 +108,7 @@ fn about<F: Maps>(quoted: &Quoted<F>, direction: Direction) -> Option<&'static F
 
 /// Writes the outer addresses, and inside what the quoted packet was before it was translated.
 #[inline(always)]
-fn translate<P: Packet, F: Maps>(packet: &mut P, work: &Work<F>) -> Result<(), Reason> {
+fn translate<P: Packet, F: Maps + Parse>(packet: &mut P, work: &Work<F>) -> Result<(), Reason> {
     let headers = &work.headers;
     let checksum = headers.l4 + 2;
     let outside = rewrite::addresses::<P, F>(packet, headers.l3, &headers.endpoints, &work.outer)?;
@@ -140,7 +140,7 @@ fn quoted_addresses<P: Packet, F: Maps>(
 
 /// Its ports, and its own checksum if it is quoted.
 #[inline(never)]
-fn quoted_ports<P: Packet, F: Maps>(
+fn quoted_ports<P: Packet, F: Maps + Parse>(
     packet: &mut P,
     icmp_checksum: u32,
     quoted: &Quoted<F>,
@@ -166,10 +166,11 @@ fn quoted_ports<P: Packet, F: Maps>(
             _ => 2,
         };
     // A quotation may end before TCP's checksum: then there is nothing to mend.
-    let Ok(old) = packet.read::<u16>(offset) else {
+    if !quoted.has(offset) {
         return Ok(());
-    };
-    let mended = if quoted.protocol == proto::UDP && F::VERSION == 4 {
+    }
+    let old: u16 = packet.read(offset)?;
+    let mended = if quoted.protocol == proto::UDP {
         checksum::mend_udp(old, covered)
     } else {
         checksum::mend(old, covered)

@@ -29,7 +29,7 @@ pub fn apply<P: Packet, F: Family>(
     let change = addresses::<P, F>(packet, headers.l3, from, to)?;
     let (offset, udp) = match headers.kind {
         Kind::Tcp => (headers.l4 + 16, false),
-        Kind::Udp => (headers.l4 + 6, F::VERSION == 4),
+        Kind::Udp => (headers.l4 + 6, true),
         Kind::Query => (headers.l4 + 2, false),
         Kind::Error | Kind::LaterFragment => return Ok(()),
     };
@@ -41,7 +41,11 @@ pub fn apply<P: Packet, F: Family>(
     }
     let (old, new) = (ports(from), ports(to));
     let difference = checksum::difference(&[old], &[new]);
-    packet.mend_checksum(offset, difference, Covers::Payload, udp)?;
+    if udp && packet.read::<u16>(offset)? == 0 {
+        packet.add_to_sum(difference);
+    } else {
+        packet.mend_checksum(offset, difference, Covers::Payload, udp)?;
+    }
     if headers.kind == Kind::Query {
         // One of the two ports is the identifier, the other is 0.
         return packet.write(headers.l4 + ICMP_ID, &(to.sport | to.dport).to_be());
@@ -69,6 +73,8 @@ pub fn addresses<P: Packet, F: Family>(
     let difference = change(from, to);
     if F::HEADER_CHECKSUM {
         packet.mend_header_checksum(l3 + HEADER_CHECKSUM, difference)?;
+    } else {
+        packet.add_to_sum(difference);
     }
     write_addresses(packet, l3, to)?;
     Ok(difference)

@@ -42,6 +42,9 @@ pub trait Packet {
         covers: Covers,
         udp: bool,
     ) -> Result<(), Reason>;
+    /// Adds a change that no checksum in the packet makes up for to the sum that the network card made of the
+    /// whole packet, if it made one (`CHECKSUM_COMPLETE`).
+    fn add_to_sum(&mut self, difference: u32);
     /// Sends it out of an interface, to a neighbour that the kernel resolves. Nothing is done to it afterwards.
     fn redirect_neighbour<F: Family>(
         &mut self,

@@ -12,9 +12,9 @@ use aya_ebpf::{
         bpf_redir_neigh, bpf_sock_tuple,
     },
     helpers::generated::{
-        bpf_check_mtu, bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh,
-        bpf_redirect_peer, bpf_sk_lookup_udp, bpf_sk_release, bpf_skb_load_bytes,
-        bpf_skb_store_bytes, bpf_skc_lookup_tcp,
+        bpf_check_mtu, bpf_csum_update, bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_redirect,
+        bpf_redirect_neigh, bpf_redirect_peer, bpf_sk_lookup_udp, bpf_sk_release,
+        bpf_skb_load_bytes, bpf_skb_store_bytes, bpf_skc_lookup_tcp,
     },
     programs::TcContext,
 };
@@ -194,6 +194,12 @@ impl Packet for Tc {
             0 => Ok(()),
             _ => Err(Reason::RewriteFailed),
         }
+    }
+
+    #[inline(always)]
+    fn add_to_sum(&mut self, difference: u32) {
+        // SAFETY: as above. It refuses where there is no such sum, and then there is nothing to do.
+        unsafe { bpf_csum_update(self.skb(), difference) };
     }
 
     #[inline(always)]

@@ -8,6 +8,8 @@ use crate::packet::Packet;
 
 /// Bytes of the ICMP header before the quotation.
 const ICMP_HEADER: u32 = 8;
+/// Bytes of the quoted packet behind its IP header that there always are.
+const LEAST: u32 = 8;
 
 /// A quoted packet.
 pub struct Quoted<F: Family> {
@@ -19,6 +21,8 @@ pub struct Quoted<F: Family> {
     pub l3: u32,
     /// Offset of what follows that.
     pub l4: u32,
+    /// Where the quotation ends: what the frame has behind it is none of it.
+    end: u32,
 }
 
 impl<F: Parse> Quoted<F> {
@@ -27,7 +31,8 @@ impl<F: Parse> Quoted<F> {
     pub fn read<P: Packet>(&mut self, packet: &P, headers: &Headers<F>) -> Result<(), Reason> {
         let l3 = headers.l4 + ICMP_HEADER;
         let network = F::network(packet, l3, true)?;
-        if network.fragment_offset != 0 {
+        let end = headers.l3 + headers.length;
+        if network.fragment_offset != 0 || network.l4 + LEAST > end {
             return Err(Reason::IcmpErrorWithoutFlow);
         }
         let first: [u16; 4] = packet.read(network.l4)?;
@@ -55,7 +60,14 @@ impl<F: Parse> Quoted<F> {
             protocol: network.protocol,
             l3,
             l4: network.l4,
+            end,
         };
         Ok(())
+    }
+
+    /// Whether two bytes at this offset are quoted.
+    #[inline(always)]
+    pub fn has(&self, offset: u32) -> bool {
+        offset + 2 <= self.end
     }
 }
