@@ -1,8 +1,25 @@
 //! More bridges and containers than a lab begins with.
 
-use super::{Lab, Netns};
+use super::{Lab, Netns, run};
 
 impl Lab {
+    /// IPv6 beside IPv4: 2001:db8::9 outside, 2001:db8::2 the host, fd00:17::2 the container.
+    pub fn add_ipv6(&self) {
+        for (netns, interface, address) in [
+            (&self.lan, "eth0", "2001:db8::9/64"),
+            (&self.host, "eth0", "2001:db8::2/64"),
+            (&self.host, "docker0", "fd00:17::1/64"),
+            (&self.container, "eth0", "fd00:17::2/64"),
+        ] {
+            netns.ip(&format!("addr add {address} dev {interface} nodad"));
+        }
+        self.container.ip("route add default via fd00:17::1");
+        run(self
+            .host
+            .command("sysctl")
+            .args(["-qw", "net.ipv6.conf.all.forwarding=1"]));
+    }
+
     /// Another bridge of the host's, with these addresses (`172.18.0.1/16`).
     pub fn add_bridge(&self, bridge: &str, addresses: &[&str]) {
         self.host.ip(&format!("link add {bridge} type bridge"));

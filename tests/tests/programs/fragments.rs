@@ -1,0 +1,111 @@
+//! Datagrams in fragments: the first carries the ports, the others follow it.
+
+use datapath_common::reason::Reason;
+
+use crate::{
+    frame::{Frame, SYN, tcp, udp},
+    host::{Hook, Host, nets},
+};
+
+/// A datagram of three fragments.
+fn long(frame: Frame) -> Frame {
+    let payload: Vec<u8> = (0..100).collect();
+    frame.payload(&payload)
+}
+
+/// Every fragment becomes the same fragment of the translated datagram.
+fn follow(host: &Host, hook: Hook, first: Reason, from: &Frame, to: &Frame) {
+    let pairs = from.fragments(40).into_iter().zip(to.fragments(40));
+    for (number, (from, to)) in pairs.enumerate() {
+        let reason = if number == 0 { first } else { Reason::Fragment };
+        let says = format!("fragment {number}");
+        host.case(&says, hook, from).becomes(reason, to);
+    }
+}
+
+#[test]
+fn both_ways_in_order() {
+    let host = Host::new();
+    for net in nets() {
+        let (client, asked, endpoint) = (net.world(40000), net.host(5300), net.endpoint(53));
+        let (question, led) = (long(udp(client, asked)), long(udp(client, endpoint)));
+        follow(&host, Hook::Arrives, Reason::Publish, &question, &led);
+        let (answer, shown) = (long(udp(endpoint, client)), long(udp(asked, client)));
+        follow(&host, Hook::Leaves, Reason::Flow, &answer, &shown);
+        let (out, shown) = (
+            long(udp(net.endpoint(7), net.world(7))).id(99),
+            long(udp(net.host(7), net.world(7))).id(99),
+        );
+        follow(&host, Hook::Leaves, Reason::Masquerade, &out, &shown);
+    }
+}
+
+#[test]
+fn later_ones_in_any_order_and_again() {
+    let host = Host::new();
+    for net in nets() {
+        let (client, asked, endpoint) = (net.world(40000), net.host(5300), net.endpoint(53));
+        let from = long(udp(client, asked)).fragments(40);
+        let to = long(udp(client, endpoint)).fragments(40);
+        for (number, reason) in [
+            (0, Reason::Publish),
+            (2, Reason::Fragment),
+            (1, Reason::Fragment),
+            (1, Reason::Fragment),
+            (0, Reason::Flow),
+        ] {
+            host.case("in disorder", Hook::Arrives, from[number].clone())
+                .becomes(reason, to[number].clone());
+        }
+    }
+}
+
+#[test]
+fn a_later_one_without_its_first_is_never_sent_out() {
+    let host = Host::new();
+    for net in nets() {
+        let arriving = long(udp(net.world(1), net.host(5300))).fragments(40);
+        let leaving = long(udp(net.endpoint(1), net.world(1))).fragments(40);
+        for number in [1, 2] {
+            host.case("inward", Hook::Arrives, arriving[number].clone())
+                .is(Reason::NotOurs);
+            host.case("outward", Hook::Leaves, leaving[number].clone())
+                .is(Reason::FragmentWithoutFirst);
+        }
+        let past = long(udp(net.world(1), net.endpoint(53))).fragments(40);
+        host.case("past the ports", Hook::Arrives, past[1].clone())
+            .is(Reason::Unpublished);
+    }
+}
+
+/// The same identification from somebody else, to somebody else, or of another protocol is another datagram.
+#[test]
+fn a_note_is_for_one_datagram_alone() {
+    let host = Host::new();
+    for net in nets() {
+        let (client, asked) = (net.world(40000), net.host(5300));
+        let first = long(udp(client, asked)).fragments(40)[0].clone();
+        let led = long(udp(client, net.endpoint(53))).fragments(40)[0].clone();
+        host.case("the first", Hook::Arrives, first)
+            .becomes(Reason::Publish, led);
+        for other in [
+            long(udp(net.other(40000), asked)),
+            long(udp(client, asked)).id(0x4321),
+            long(tcp(client, net.host(5300), SYN)),
+        ] {
+            host.case("another", Hook::Arrives, other.fragments(40)[1].clone())
+                .is(Reason::NotOurs);
+        }
+    }
+}
+
+/// RFC 1858: a first fragment too short for the ports that decide is no first fragment.
+#[test]
+fn a_first_one_too_short_for_its_header_is_dropped() {
+    let host = Host::new();
+    for net in nets() {
+        let tiny = long(tcp(net.world(1), net.host(8080), SYN)).fragments(8);
+        host.case("8 bytes of TCP", Hook::Arrives, tiny[0].clone())
+            .is(Reason::Malformed);
+    }
+}

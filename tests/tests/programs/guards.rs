@@ -1,0 +1,231 @@
+//! What must never be translated, whatever it looks like.
+
+use datapath_common::reason::Reason;
+
+use crate::{
+    case::{DROP, explain},
+    frame::{ACK, ETHERNET, FIN, Frame, HOST, RST, SENDER, SYN, error, ping, tcp, udp},
+    host::{Hook, Host, nets},
+};
+
+#[test]
+fn frames_that_are_not_for_this_host_alone() {
+    let host = Host::new();
+    for net in nets() {
+        let frame = tcp(net.world(1), net.host(8080), SYN);
+        for (says, to) in [
+            ("another's", [0x02, 0, 0, 0, 0, 0x77]),
+            ("everybody's", [0xff; 6]),
+            ("a group's", [0x33, 0x33, 0, 0, 0, 1]),
+        ] {
+            let frame = frame.clone().ethernet([to, SENDER]);
+            host.case(says, Hook::Arrives, frame).is(Reason::NotForHost);
+        }
+        let mut tagged = frame.ethernet([HOST, SENDER]).bytes();
+        tagged.splice(12..12, [0x81, 0x00, 0x00, 0x05]);
+        host.case("a VLAN's", Hook::Arrives, tagged)
+            .is(Reason::NotIp);
+    }
+}
+
+#[test]
+fn addresses_that_no_wire_may_carry() {
+    let host = Host::new();
+    let [v4, v6] = nets();
+    for (from, net) in [
+        ("127.0.0.1:1", v4),
+        ("0.0.0.0:1", v4),
+        ("224.0.0.1:1", v4),
+        ("255.255.255.255:1", v4),
+        ("[::1]:1", v6),
+        ("[::]:1", v6),
+        ("[ff02::1]:1", v6),
+    ] {
+        let from = from.parse().unwrap();
+        host.case("a martian", Hook::Arrives, tcp(from, net.host(8080), SYN))
+            .is(Reason::Martian);
+    }
+    for (from, to) in [(v4.world(1), "127.0.0.1:8080"), (v6.world(1), "[::1]:8080")] {
+        let to = to.parse().unwrap();
+        host.case("to the loopback", Hook::Arrives, tcp(from, to, SYN))
+            .is(Reason::Martian);
+    }
+    for net in nets() {
+        let own = net.host(8080);
+        host.case("LAND", Hook::Arrives, tcp(own, own, SYN))
+            .is(Reason::Land);
+        for from in [net.endpoint(80), net.neighbour(1)] {
+            host.case("an endpoint's", Hook::Arrives, tcp(from, own, SYN))
+                .is(Reason::ForgedSource);
+        }
+    }
+    for to in [
+        "203.0.113.255:5300",
+        "255.255.255.255:5300",
+        "224.0.0.1:5300",
+    ] {
+        let to = to.parse().unwrap();
+        host.case("to many", Hook::Arrives, udp(v4.world(1), to))
+            .is(Reason::NotOurs);
+    }
+}
+
+#[test]
+fn an_endpoints_address_never_leaves() {
+    let host = Host::new();
+    for net in nets() {
+        let (from, to) = (net.endpoint(1), net.world(1));
+        for flags in [ACK, RST, RST | ACK, FIN | ACK, SYN | ACK, SYN | FIN, 0] {
+            let frame = tcp(from, to, flags);
+            host.case("no flow", Hook::Leaves, frame).is(Reason::NoFlow);
+        }
+        let protocol = if from.is_ipv4() {
+            ETHERNET + 9
+        } else {
+            ETHERNET + 6
+        };
+        for number in [2, 4, 41, 47, 50, 51, 132, 255] {
+            let mut frame = udp(from, to).bytes();
+            frame[protocol] = number;
+            mend_ipv4_header(&mut frame);
+            host.case(&format!("protocol {number}"), Hook::Leaves, frame)
+                .is(Reason::Leak);
+        }
+        let about_nothing = udp(to, from).quote(100);
+        let unreachable = if from.is_ipv4() { (3, 3) } else { (1, 4) };
+        host.case(
+            "an error about no flow",
+            Hook::Leaves,
+            error(from, to, unreachable, &about_nothing),
+        )
+        .is(Reason::IcmpErrorWithoutFlow);
+    }
+}
+
+#[test]
+fn an_endpoint_sends_from_its_networks_addresses_alone() {
+    let host = Host::new();
+    for net in nets() {
+        for from in [net.host(1), net.world(1)] {
+            let frame = udp(from, net.other(1));
+            host.case("forged", Hook::Bridge, frame)
+                .is(Reason::ForgedSource);
+        }
+        for (to, reason) in [
+            (net.other(1), Reason::NotOurs),
+            (net.host(22), Reason::ToHost),
+            (net.neighbour(1), Reason::NotOurs),
+        ] {
+            let frame = tcp(net.endpoint(1), to, SYN);
+            host.case("its own", Hook::Bridge, frame).is(reason);
+        }
+    }
+}
+
+#[test]
+fn headers_that_contradict_themselves() {
+    let host = Host::new();
+    let [v4, v6] = nets();
+    let (datagram, segment) = (
+        udp(v4.world(1), v4.host(5300)),
+        tcp(v4.world(1), v4.host(8080), SYN),
+    );
+    let total = (segment.bytes().len() - ETHERNET) as u8;
+    for (says, frame, offset, value) in [
+        ("version 0", &segment, 0, 0x05),
+        ("version 6", &segment, 0, 0x65),
+        ("header of 16 bytes", &segment, 0, 0x44),
+        ("header of none", &segment, 0, 0x40),
+        ("header beyond the packet", &datagram, 0, 0x4f),
+        ("longer than the frame", &segment, 3, total + 1),
+        ("shorter than TCP's header", &segment, 3, 39),
+        ("shorter than its own header", &segment, 3, 19),
+        ("TCP's header of 16 bytes", &segment, 32, 0x40),
+        ("TCP's header beyond the packet", &segment, 32, 0xf0),
+        ("UDP longer than the packet", &datagram, 25, 16),
+        ("UDP shorter than its header", &datagram, 25, 7),
+    ] {
+        let mut bytes = frame.bytes();
+        bytes[ETHERNET + offset] = value;
+        mend_ipv4_header(&mut bytes);
+        host.case(says, Hook::Arrives, bytes).is(Reason::Malformed);
+    }
+    let segment = tcp(v6.world(1), v6.host(8080), SYN);
+    let payload = (segment.bytes().len() - ETHERNET - 40) as u8;
+    for (says, offset, value) in [
+        ("version 4", 0, 0x45),
+        ("longer than the frame", 5, payload + 1),
+        ("shorter than TCP's header", 5, 19),
+        ("TCP's header of 16 bytes", 52, 0x40),
+    ] {
+        let mut bytes = segment.bytes();
+        bytes[ETHERNET + offset] = value;
+        host.case(says, Hook::Arrives, bytes).is(Reason::Malformed);
+    }
+}
+
+/// A frame may be longer than its packet: short packets are padded on the wire.
+#[test]
+fn padding_is_no_part_of_the_packet() {
+    let host = Host::new();
+    for net in nets() {
+        let padded = |frame: Frame| [frame.payload(b"x").bytes(), vec![0; 11]].concat();
+        host.case(
+            "a short one",
+            Hook::Arrives,
+            padded(udp(net.world(1), net.host(5300))),
+        )
+        .becomes(Reason::Publish, padded(udp(net.world(1), net.endpoint(53))));
+    }
+}
+
+/// Cut anywhere, a packet that says how long it is is never translated.
+#[test]
+fn truncated_at_every_byte() {
+    let host = Host::new();
+    for net in nets() {
+        let header = if net.host.is_ipv4() { 20 } else { 40 };
+        let quoted = udp(net.host(9), net.world(9)).quote(100);
+        let unreachable = if net.host.is_ipv4() { (3, 3) } else { (1, 4) };
+        let (world, own, endpoint) = (net.world(9), net.host(8080), net.endpoint(9));
+        let mut frames = Vec::new();
+        for (hook, frame) in [
+            (Hook::Arrives, tcp(world, own, SYN)),
+            (Hook::Arrives, udp(world, net.host(5300))),
+            (
+                Hook::Arrives,
+                error(world, net.host(0), unreachable, &quoted),
+            ),
+            (Hook::Leaves, tcp(endpoint, world, SYN)),
+            (Hook::Leaves, udp(endpoint, world)),
+            (Hook::Leaves, ping(endpoint, world)),
+            (Hook::Bridge, tcp(endpoint, own, SYN)),
+            (Hook::Bridge, udp(endpoint, net.host(5300))),
+        ] {
+            let bytes = frame.bytes();
+            // The kernel itself refuses to run a program on less than an IP header.
+            let lengths = ETHERNET + header..bytes.len();
+            frames.extend(lengths.map(|length| (hook, bytes[..length].to_vec())));
+        }
+        for ((hook, frame), ran) in frames.iter().zip(host.run_all(frames.clone())) {
+            let shown = explain(frame);
+            assert_eq!(&ran.frame, frame, "{hook:?} translated {shown}");
+            assert_eq!(ran.verdict, DROP, "{hook:?} let pass {shown}");
+        }
+    }
+}
+
+/// Writes the right header checksum where a test has changed an IPv4 header.
+fn mend_ipv4_header(frame: &mut [u8]) {
+    if frame[12..14] != [0x08, 0x00] {
+        return;
+    }
+    let length = usize::from(frame[ETHERNET] & 0x0f).max(5) * 4;
+    let header = &mut frame[ETHERNET..];
+    let length = length.min(header.len());
+    header[10..12].fill(0);
+    let sum = etherparse::checksum::Sum16BitWords::new()
+        .add_slice(&header[..length])
+        .ones_complement();
+    header[10..12].copy_from_slice(&sum.to_ne_bytes());
+}

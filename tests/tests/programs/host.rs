@@ -1,0 +1,245 @@
+//! A host whose programs are run on single frames, by the kernel that loaded them (`BPF_PROG_TEST_RUN`).
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    os::fd::AsFd as _,
+    path::Path,
+    sync::Arc,
+};
+
+use aya::{
+    maps::{Map, MapData, MapInfo, PerCpuArray},
+    programs::{SchedClassifier, loaded_programs},
+};
+use datapath_common::{
+    abi,
+    reason::{Reason, ReasonCount},
+};
+use datapath_tests::lab::{Datapath, Lab};
+use nix::net::if_::if_nametoindex;
+
+use crate::{
+    case::{Case, explain},
+    test_run::test_run,
+};
+
+/// What both families' test addresses are called.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Net {
+    /// A container.
+    pub(crate) endpoint: IpAddr,
+    /// Its neighbour.
+    pub(crate) neighbour: IpAddr,
+    /// The host, outside.
+    pub(crate) host: IpAddr,
+    /// Somebody outside.
+    pub(crate) world: IpAddr,
+    /// Somebody else there.
+    pub(crate) other: IpAddr,
+}
+
+/// IPv4 and IPv6, for tests of what holds in both.
+pub(crate) fn nets() -> [Net; 2] {
+    let net = |[endpoint, neighbour, host, world, other]: [&str; 5]| Net {
+        endpoint: endpoint.parse().expect("an address"),
+        neighbour: neighbour.parse().expect("an address"),
+        host: host.parse().expect("an address"),
+        world: world.parse().expect("an address"),
+        other: other.parse().expect("an address"),
+    };
+    [
+        net([
+            "172.17.0.2",
+            "172.17.0.3",
+            "203.0.113.2",
+            "203.0.113.9",
+            "198.51.100.7",
+        ]),
+        net([
+            "fd00:17::2",
+            "fd00:17::3",
+            "2001:db8::2",
+            "2001:db8::9",
+            "2001:db8:7::7",
+        ]),
+    ]
+}
+
+impl Net {
+    pub(crate) fn endpoint(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.endpoint, port)
+    }
+
+    pub(crate) fn neighbour(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.neighbour, port)
+    }
+
+    pub(crate) fn host(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.host, port)
+    }
+
+    pub(crate) fn world(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.world, port)
+    }
+
+    pub(crate) fn other(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.other, port)
+    }
+}
+
+/// Where a frame is when a program sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Hook {
+    /// It came from outside.
+    Arrives,
+    /// It is about to go outside.
+    Leaves,
+    /// It came from an endpoint through the bridge.
+    Bridge,
+}
+
+impl Hook {
+    const ALL: [Self; 3] = [Self::Arrives, Self::Leaves, Self::Bridge];
+
+    const fn program(self) -> &'static str {
+        match self {
+            Self::Arrives => "uplink_ingress",
+            Self::Leaves => "uplink_egress",
+            Self::Bridge => "bridge_ingress",
+        }
+    }
+
+    const fn interface(self) -> &'static str {
+        match self {
+            Self::Arrives | Self::Leaves => "eth0",
+            Self::Bridge => "docker0",
+        }
+    }
+}
+
+/// What a program made of a frame.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Ran {
+    /// The action.
+    pub(crate) verdict: i32,
+    /// The frame afterwards.
+    pub(crate) frame: Vec<u8>,
+}
+
+/// The host.
+pub(crate) struct Host {
+    programs: Arc<BTreeMap<Hook, SchedClassifier>>,
+    reasons: PerCpuArray<MapData, ReasonCount>,
+    pub(crate) datapath: Datapath,
+    pub(crate) lab: Lab,
+}
+
+/// Ports that every host here publishes, in both families.
+const PORTS: &str = r#"
+[[publish]]
+listen = "0.0.0.0:8080"
+to = "172.17.0.2:80"
+protocol = "tcp"
+[[publish]]
+listen = "0.0.0.0:5300"
+to = "172.17.0.2:53"
+protocol = "udp"
+[[publish]]
+listen = "[::]:8080"
+to = "[fd00:17::2]:80"
+protocol = "tcp"
+[[publish]]
+listen = "[::]:5300"
+to = "[fd00:17::2]:53"
+protocol = "udp"
+"#;
+
+impl Host {
+    /// One that translates, and lets its stack forward.
+    pub(crate) fn new() -> Self {
+        Self::with("forwarding = \"kernel\"", "")
+    }
+
+    /// One with `keys` at the top of its configuration, and `tables` at its end.
+    pub(crate) fn with(keys: &str, tables: &str) -> Self {
+        let lab = Lab::new();
+        lab.add_ipv6();
+        for interface in ["eth0", "docker0"] {
+            lab.host
+                .ip(&format!("link set {interface} address 02:00:00:00:00:01"));
+        }
+        let datapath = Datapath::start_with(&lab, keys, &format!("{PORTS}{tables}"));
+        let maps = datapath.pins().join(format!("maps-v{}", abi::VERSION));
+        let reasons = maps.join("REASONS");
+        Self {
+            programs: Arc::new(programs(&reasons)),
+            reasons: Map::PerCpuArray(MapData::from_pin(reasons).expect("the counters"))
+                .try_into()
+                .expect("an array"),
+            datapath,
+            lab,
+        }
+    }
+
+    /// A frame at a hook, of which something is to be said.
+    pub(crate) fn case(&self, says: &str, hook: Hook, frame: impl Into<Vec<u8>>) -> Case<'_> {
+        Case::new(self, says, hook, frame.into())
+    }
+
+    /// Runs the hook's program on a frame.
+    pub(crate) fn run(&self, hook: Hook, frame: Vec<u8>) -> Ran {
+        let programs = Arc::clone(&self.programs);
+        self.lab.host.enter(move || run(&programs, hook, &frame))
+    }
+
+    /// Runs it on many, in order.
+    pub(crate) fn run_all(&self, frames: Vec<(Hook, Vec<u8>)>) -> Vec<Ran> {
+        let programs = Arc::clone(&self.programs);
+        self.lab.host.enter(move || {
+            let each = frames.iter();
+            each.map(|(hook, frame)| run(&programs, *hook, frame))
+                .collect()
+        })
+    }
+
+    /// How often each reason was counted.
+    pub(crate) fn reasons(&self) -> BTreeMap<Reason, u64> {
+        let count = |reason: &Reason| {
+            let counts = self.reasons.get(&(*reason as u32), 0).expect("a counter");
+            (*reason, counts.iter().map(|count| count.packets).sum())
+        };
+        Reason::ALL.iter().map(count).collect()
+    }
+}
+
+/// Finds the programs by the map that they count in, which no other service's programs share.
+fn programs(reasons: &Path) -> BTreeMap<Hook, SchedClassifier> {
+    let map = MapInfo::from_pin(reasons).expect("the counters").id();
+    let mut found = BTreeMap::new();
+    for info in loaded_programs() {
+        // Another test's program may go while it is looked at.
+        let Ok(info) = info else { continue };
+        let Ok(Some(maps)) = info.map_ids() else {
+            continue;
+        };
+        let hook = Hook::ALL
+            .into_iter()
+            .find(|hook| info.name_as_str() == Some(hook.program()));
+        if let (Some(hook), true) = (hook, maps.contains(&map)) {
+            let program = SchedClassifier::from_program_info(info, hook.program().into());
+            found.insert(hook, program.expect("a program of ours"));
+        }
+    }
+    assert_eq!(found.len(), Hook::ALL.len(), "{found:?}");
+    found
+}
+
+fn run(programs: &BTreeMap<Hook, SchedClassifier>, hook: Hook, frame: &[u8]) -> Ran {
+    let ifindex = if_nametoindex(hook.interface()).expect("the interface");
+    let program = programs[&hook].fd().expect("a loaded program").as_fd();
+    match test_run(program, ifindex, frame) {
+        Ok((verdict, frame)) => Ran { verdict, frame },
+        Err(error) => panic!("{hook:?}: {error}: {}", explain(frame)),
+    }
+}

@@ -1,0 +1,14 @@
+//! The programs, as the kernel loaded them, on single frames: what goes in and what comes out, byte by byte.
+
+mod case;
+mod checksums;
+mod connection;
+mod fragments;
+mod frame;
+mod guards;
+mod hop_limit;
+mod host;
+mod icmp_error;
+mod inward;
+mod outward;
+mod test_run;
