@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use datapath_common::{
@@ -196,7 +197,7 @@ fn timeouts(timeouts: &mut Timeouts) -> [(&'static str, &mut u64); 10] {
 
 fn conntrack(file: &Section<'_>) -> Result<Conntrack, ConfigError> {
     let mut conntrack = Conntrack::default();
-    let mut known = vec!["max_flows"];
+    let mut known = vec!["max_flows", "gc_interval"];
     known.extend(timeouts(&mut conntrack.timeouts).map(|(name, _)| name));
     let Some(section) = file.table("conntrack", &known)? else {
         return Ok(conntrack);
@@ -204,14 +205,20 @@ fn conntrack(file: &Section<'_>) -> Result<Conntrack, ConfigError> {
     if let Some(item) = section.get("max_flows") {
         conntrack.max_flows = item.integer(FLOWS)?;
     }
+    if let Some(item) = section.get("gc_interval") {
+        conntrack.gc_interval = Duration::from_nanos(length(&item)?);
+    }
     for (name, place) in timeouts(&mut conntrack.timeouts) {
         if let Some(item) = section.get(name) {
-            let text =
-                item.string("write it with its unit in quotes, such as \"120s\" or \"5d\"")?;
-            *place = duration::parse(text).map_err(|fault| item.wrong(fault))?;
+            *place = length(&item)?;
         }
     }
     Ok(conntrack)
+}
+
+fn length(item: &Item<'_>) -> Result<u64, ConfigError> {
+    let text = item.string("write it with its unit in quotes, such as \"120s\" or \"5d\"")?;
+    duration::parse(text).map_err(|fault| item.wrong(fault))
 }
 
 fn publications(file: &Section<'_>) -> Result<Vec<Publication>, ConfigError> {

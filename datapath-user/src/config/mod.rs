@@ -12,6 +12,7 @@ mod table;
 use std::{
     fmt, fs, io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use self::ports::Fault;
@@ -112,6 +113,8 @@ pub struct Conntrack {
     pub max_flows: u32,
     /// How long idle flows are kept.
     pub timeouts: Timeouts,
+    /// How often the memory of expired ones is given back.
+    pub gc_interval: Duration,
 }
 
 impl Default for Config {
@@ -156,6 +159,7 @@ impl Default for Conntrack {
         Self {
             max_flows: 262_144,
             timeouts: Timeouts::DEFAULT,
+            gc_interval: Duration::from_secs(30),
         }
     }
 }

@@ -3,6 +3,7 @@
 pub mod attach;
 pub mod batch;
 pub mod cgroup;
+pub mod collect;
 pub mod detach;
 pub mod flows;
 pub mod life;

@@ -14,6 +14,8 @@ use datapath_common::{
     binding::{Binding, BindingKey, BindingStats, Source},
     conntrack::Flow,
     family::{Addr4, Addr6, Address as _, Family, V4, V6},
+    fragment::{FragmentKey, FragmentNote},
+    mapping::{Mapping, MappingKey},
     names::maps as names,
     network::{LocalAddress, Network},
     reason::ReasonCount,
@@ -40,6 +42,10 @@ pub trait Tabled: Family<Addr: Pod> {
     const FLOWS: &'static str;
     /// Its half-open flows.
     const HALF: &'static str;
+    /// Its endpoint-independent mappings.
+    const MAPPINGS: &'static str;
+    /// Its fragmented datagrams under way.
+    const FRAGMENTS: &'static str;
     /// Its networks.
     const NETWORKS: &'static str;
     /// The host's addresses.
@@ -63,6 +69,8 @@ impl Tabled for V4 {
     const BINDINGS: &'static str = names::BINDINGS4;
     const FLOWS: &'static str = names::FLOWS4;
     const HALF: &'static str = names::HALF4;
+    const MAPPINGS: &'static str = names::MAPPINGS4;
+    const FRAGMENTS: &'static str = names::FRAGMENTS4;
     const NETWORKS: &'static str = names::NETWORKS4;
     const LOCALS: &'static str = names::LOCALS4;
     const UPLINKS: &'static str = names::UPLINKS4;
@@ -78,6 +86,8 @@ impl Tabled for V6 {
     const BINDINGS: &'static str = names::BINDINGS6;
     const FLOWS: &'static str = names::FLOWS6;
     const HALF: &'static str = names::HALF6;
+    const MAPPINGS: &'static str = names::MAPPINGS6;
+    const FRAGMENTS: &'static str = names::FRAGMENTS6;
     const NETWORKS: &'static str = names::NETWORKS6;
     const LOCALS: &'static str = names::LOCALS6;
     const UPLINKS: &'static str = names::UPLINKS6;
@@ -94,6 +104,9 @@ impl Tabled for V6 {
 
 /// A hash map of ours.
 pub type Table<K, V> = HashMap<MapData, K, V>;
+
+/// A map for thousands of entries at a time, and for each.
+pub type Both<K, V> = (Batched<K, V>, Table<K, V>);
 
 impl Tables {
     /// The maps pinned below `pin_dir`, which may or may not be there.
@@ -151,6 +164,30 @@ impl Tables {
         Flow<F>: Pod,
     {
         Batched::new(self.data(name::<F>(tier))?)
+    }
+
+    /// The endpoint-independent mappings: for thousands at a time, and for each.
+    #[expect(clippy::missing_errors_doc, reason = "as `bindings`")]
+    pub fn mappings<F: Tabled>(&self) -> Result<Both<MappingKey<F>, Mapping<F>>>
+    where
+        MappingKey<F>: Pod,
+        Mapping<F>: Pod,
+    {
+        self.both(F::MAPPINGS)
+    }
+
+    /// The fragmented datagrams under way, likewise.
+    #[expect(clippy::missing_errors_doc, reason = "as `bindings`")]
+    pub fn fragments<F: Tabled>(&self) -> Result<Both<FragmentKey<F>, FragmentNote<F>>>
+    where
+        FragmentKey<F>: Pod,
+        FragmentNote<F>: Pod,
+    {
+        self.both(F::FRAGMENTS)
+    }
+
+    fn both<K: Pod, V: Pod>(&self, name: &str) -> Result<Both<K, V>> {
+        Ok((Batched::new(self.data(name)?)?, self.hash(name)?))
     }
 
     /// The networks.

@@ -2,6 +2,7 @@
 //!
 //! Ending it stops nothing: programs, maps and links are pinned, and the next one adopts them.
 
+mod collector;
 mod handle;
 mod lock;
 mod state;
@@ -70,6 +71,7 @@ pub async fn run(config: Config, path: Option<PathBuf>) -> Result<()> {
     heal.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut firewall = time::interval(FIREWALL);
     firewall.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let collector = state.collector();
     let server = crate::api::server::serve(listener, handle);
     tokio::pin!(server);
     info!("the datapath is active");
@@ -81,6 +83,7 @@ pub async fn run(config: Config, path: Option<PathBuf>) -> Result<()> {
             _ = hangup.recv() => {
                 state.reload(path.as_deref());
                 docker = state.docker();
+                collector.set_period(state.config().conntrack.gc_interval);
                 heal.reset_immediately();
             }
             Some(()) = netlink.changed.recv() => {

@@ -8,7 +8,7 @@ use datapath_common::binding::Source;
 use tokio::{sync::watch, time::Instant};
 use tracing::{error, info, warn};
 
-use super::{handle::Request, wanted};
+use super::{collector::Collector, handle::Request, wanted};
 use crate::{
     api::types::{Refusal, RefusalKind, Status},
     config::Config,
@@ -84,6 +84,11 @@ impl State {
 
     pub(super) fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Begins to collect garbage.
+    pub(super) fn collector(&self) -> Collector {
+        Collector::start(self.tables.clone(), self.config.conntrack.gc_interval)
     }
 
     /// Looks at the host's network, and brings maps and hooks to what should be.

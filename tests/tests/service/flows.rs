@@ -6,9 +6,10 @@ use std::{
 };
 
 use datapath_common::{
-    conntrack::{Flow, tcp::State},
+    conntrack::{Flow, tcp::State, timeouts::SECOND},
     family::{Addr4, V4},
     proto,
+    settings::slots,
     tuple::{Direction, Endpoints, Tuple},
 };
 use datapath_tests::lab::{Datapath, Lab, run, udp_echo, udp_exchange};
@@ -117,17 +118,17 @@ fn wrong_filters_are_wrong_usage() {
     }
 }
 
-const MILLION: u32 = 1_000_000;
+pub(crate) const MILLION: u32 = 1_000_000;
 /// An optimised program takes two seconds or so; one with debug assertions on a busy machine is to pass too.
 const LIMIT: Duration = Duration::from_secs(25);
 
-/// A million established connections, as the programs would have noted them.
-fn fill(datapath: &Datapath) {
+/// Established connections, as the programs would have noted them.
+pub(crate) fn fill(datapath: &Datapath, count: u32, address_generation: u32) {
     let tables = Tables::new(datapath.pins());
     let mut table = tables.tier::<V4>(Tier::Established).unwrap();
     let seen = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).unwrap();
-    let seen = u64::try_from(seen.tv_sec()).unwrap() * 1_000_000_000;
-    for number in 0..MILLION {
+    let seen = u64::try_from(seen.tv_sec()).unwrap() * SECOND;
+    for number in 0..count {
         let [_, a, b, c] = number.to_be_bytes();
         let original = Endpoints {
             src: Addr4([10, a, b, c]),
@@ -147,7 +148,9 @@ fn fill(datapath: &Datapath) {
             flags: Flow::<V4>::ORIGINAL | Flow::<V4>::PUBLISHED | Flow::<V4>::ANSWERED,
             id: u64::from(number) + 1,
             last_seen: seen,
-            created: seen,
+            created: seen.saturating_sub(SECOND),
+            address: slots::ADDRESSES,
+            address_generation,
             ..Flow::NONE
         };
         let reply = Flow {
@@ -167,7 +170,7 @@ fn fill(datapath: &Datapath) {
 fn a_million_flows_are_listed_and_flushed_in_seconds() {
     let lab = Lab::new();
     let datapath = Datapath::start(&lab, "[conntrack]\nmax_flows = 1048576\n");
-    fill(&datapath);
+    fill(&datapath, MILLION, 0);
     let timed = |arguments: &[&str]| {
         let start = Instant::now();
         let output = datapath.cli(arguments);

@@ -2,5 +2,6 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests wait in real time")]
 
+mod collect;
 mod flows;
 mod talk;

@@ -1,0 +1,115 @@
+//! Garbage collection: what no packet would find alive any more is taken out of the maps.
+//!
+//! Nothing waits for it: the programs judge every entry that they find. It gives memory back, and places in the
+//! table of established flows, which nothing evicts from.
+
+use anyhow::Result;
+use aya::{
+    Pod,
+    maps::{HashMap, MapData},
+};
+use datapath_common::{
+    conntrack::{Flow, timeouts::SECOND},
+    family::{V4, V6},
+    fragment::{FragmentKey, FragmentNote},
+    mapping::{Mapping, MappingKey},
+    tuple::{Direction, Tuple},
+};
+
+use super::{
+    batch::Batched,
+    flows,
+    life::{Judge, Tier},
+    tables::{Tabled, Tables},
+};
+
+/// The kernel's `BPF_NOEXIST`: insert, never replace.
+const NOEXIST: u64 = 1;
+
+/// Younger flows are left alone: one of them may have but one entry since the program is about to write the
+/// other.
+const YOUNG: u64 = SECOND;
+
+/// How many entries were taken out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// Of flows; each has two.
+    pub flows: u64,
+    /// Of endpoint-independent mappings; each has two.
+    pub mappings: u64,
+    /// Of datagrams under way in fragments.
+    pub fragments: u64,
+}
+
+/// Goes through all maps whose entries expire, once.
+///
+/// # Errors
+/// When a map cannot be read or written.
+pub fn collect(tables: &Tables) -> Result<Collected> {
+    let judge = flows::judge(tables)?;
+    let mut collected = Collected::default();
+    collect_of::<V4>(tables, &judge, &mut collected)?;
+    collect_of::<V6>(tables, &judge, &mut collected)?;
+    Ok(collected)
+}
+
+fn collect_of<F: Tabled>(tables: &Tables, judge: &Judge, collected: &mut Collected) -> Result<()>
+where
+    Tuple<F>: Pod,
+    Flow<F>: Pod,
+    MappingKey<F>: Pod,
+    Mapping<F>: Pod,
+    FragmentKey<F>: Pod,
+    FragmentNote<F>: Pod,
+{
+    for tier in [Tier::Half, Tier::Established] {
+        let table = tables.tier::<F>(tier)?;
+        let mut writable = tables.tier::<F>(tier)?;
+        collected.flows += sweep(
+            &tables.batched::<F>(tier)?,
+            &mut writable,
+            |key: &Tuple<F>, flow: &Flow<F>| {
+                let Some(direction) = Direction::from_raw(key.direction) else {
+                    return true;
+                };
+                let partner = flow.partner(direction);
+                judge.now.saturating_sub(flow.created) > YOUNG
+                    && !judge.lives(flow, tier, || table.get(&partner, 0).ok())
+            },
+        )?;
+    }
+    let (batched, mut writable) = tables.mappings::<F>()?;
+    collected.mappings += sweep(&batched, &mut writable, |_, half| {
+        half.deadline <= judge.now
+    })?;
+    let (batched, mut writable) = tables.fragments::<F>()?;
+    collected.fragments += sweep(&batched, &mut writable, |_, note| {
+        note.deadline <= judge.now
+    })?;
+    Ok(())
+}
+
+/// Takes the dead out. Between the look and the deed a program may have put a living one in the same place:
+/// that one is put back, unless there is another already.
+fn sweep<K: Pod, V: Pod>(
+    map: &Batched<K, V>,
+    writable: &mut HashMap<MapData, K, V>,
+    dead: impl Fn(&K, &V) -> bool,
+) -> Result<u64> {
+    let mut removed = 0;
+    map.scan(|keys, values| {
+        for (key, _) in keys
+            .iter()
+            .zip(values)
+            .filter(|(key, value)| dead(key, value))
+        {
+            match map.take(key)? {
+                Some(value) if dead(key, &value) => removed += 1,
+                Some(value) => drop(writable.insert(key, value, NOEXIST)),
+                None => {}
+            }
+        }
+        Ok(())
+    })?;
+    Ok(removed)
+}
