@@ -20,6 +20,39 @@ impl Lab {
             .args(["-qw", "net.ipv6.conf.all.forwarding=1"]));
     }
 
+    /// A host behind the LAN host, which routes to it: 198.51.100.7 and 2001:db8:7::7.
+    #[must_use]
+    pub fn add_far(&self) -> Netns {
+        let far = Netns::new(&self.name, "far");
+        self.lan.ip(&format!(
+            "link add eth1 type veth peer name eth0 netns {}",
+            far.name
+        ));
+        for (netns, interface, addresses) in [
+            (&self.lan, "eth1", ["198.51.100.1/24", "2001:db8:7::1/64"]),
+            (&far, "eth0", ["198.51.100.7/24", "2001:db8:7::7/64"]),
+        ] {
+            netns.ip(&format!("link set {interface} up"));
+            for address in addresses {
+                netns.ip(&format!(
+                    "addr add {address} dev {interface}{}",
+                    nodad(address)
+                ));
+            }
+        }
+        far.ip("route add default via 198.51.100.1");
+        far.ip("route add default via 2001:db8:7::1");
+        self.host.ip("route add default via 203.0.113.9");
+        self.host.ip("route add default via 2001:db8::9");
+        for forwarding in ["ipv4.ip_forward", "ipv6.conf.all.forwarding"] {
+            run(self
+                .lan
+                .command("sysctl")
+                .args(["-qw", &format!("net.{forwarding}=1")]));
+        }
+        far
+    }
+
     /// Another bridge of the host's, with these addresses (`172.18.0.1/16`).
     pub fn add_bridge(&self, bridge: &str, addresses: &[&str]) {
         self.host.ip(&format!("link add {bridge} type bridge"));

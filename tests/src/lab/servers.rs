@@ -9,6 +9,9 @@ use std::{
 
 use super::{Netns, PATIENCE};
 
+/// More than any datagram holds.
+const LARGEST: usize = 1 << 16;
+
 /// A TCP server in a namespace that sends back what it gets until the client closes its half.
 pub fn tcp_echo(netns: &Netns, addr: &str) {
     let addr = addr.to_owned();
@@ -31,7 +34,7 @@ pub fn udp_echo(netns: &Netns, addr: &str) {
     let addr = addr.to_owned();
     let socket = netns.enter(move || UdpSocket::bind(addr).expect("the server's port"));
     thread::spawn(move || {
-        let mut buffer = [0; 2048];
+        let mut buffer = vec![0; LARGEST];
         while let Ok((length, from)) = socket.recv_from(&mut buffer) {
             let mut answer = format!("{from} ").into_bytes();
             answer.extend(buffer.get(..length).unwrap_or_default());
@@ -45,7 +48,7 @@ pub fn udp_server(netns: &Netns, addr: &str, answer: &str) {
     let (addr, answer) = (addr.to_owned(), answer.to_owned());
     let socket = netns.enter(move || UdpSocket::bind(addr).expect("the server's port"));
     thread::spawn(move || {
-        let mut buffer = [0; 2048];
+        let mut buffer = vec![0; LARGEST];
         while let Ok((_, from)) = socket.recv_from(&mut buffer) {
             drop(socket.send_to(answer.as_bytes(), from));
         }
@@ -76,11 +79,16 @@ pub fn tcp_exchange(netns: &Netns, to: &str, payload: Vec<u8>) -> std::io::Resul
 pub fn udp_exchange(netns: &Netns, to: &str, payload: &str) -> std::io::Result<String> {
     let (to, payload) = (to.to_owned(), payload.to_owned());
     netns.enter(move || {
-        let socket = UdpSocket::bind("0.0.0.0:0")?;
+        let any = if to.starts_with('[') {
+            "[::]:0"
+        } else {
+            "0.0.0.0:0"
+        };
+        let socket = UdpSocket::bind(any)?;
         socket.set_read_timeout(Some(Duration::from_secs(2)))?;
         socket.connect(to)?;
         socket.send(payload.as_bytes())?;
-        let mut buffer = [0; 2048];
+        let mut buffer = vec![0; LARGEST];
         let length = socket.recv(&mut buffer)?;
         Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
     })

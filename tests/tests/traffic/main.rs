@@ -2,6 +2,9 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests wait in real time")]
 
+mod families;
+mod icmp;
+
 use std::{
     io::{BufRead as _, BufReader},
     process::{Command, Stdio},
