@@ -3,4 +3,5 @@
 #![expect(clippy::disallowed_methods, reason = "tests wait in real time")]
 
 pub mod bench;
+pub mod demo;
 pub mod lab;

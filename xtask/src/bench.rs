@@ -27,14 +27,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let workspace = Workspace::load()?;
     setup::for_testing(&workspace)?;
     let binary = build::release(&workspace)?;
-    let mut bench = exec::cargo();
-    bench
-        .current_dir(workspace.root())
-        .env("PATH", machine::path())
-        .env("DATAPATH_BIN", &binary)
-        .env("RUST_LOG", "warn")
-        .args(["run", "--release", "--quiet", "--package", "datapath-tests"])
-        .args(["--bin", "datapath-bench", "--"]);
+    let mut bench = build::in_lab(&workspace, &binary, "datapath-bench");
     if arguments.quick {
         bench.arg("--quick");
     }

@@ -1,10 +1,14 @@
 //! `cargo xtask build`: the release binary, and where it is.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context as _, Result};
 
-use crate::{exec, setup, workspace::Workspace};
+use crate::{exec, machine, setup, workspace::Workspace};
 
 /// `cargo xtask build`.
 ///
@@ -41,4 +45,20 @@ pub fn release(workspace: &Workspace) -> Result<PathBuf> {
         "datapath",
     ]))?;
     Ok(workspace.binary())
+}
+
+/// Where what runs in the lab finds the program; it runs the one that is shipped, not one of its own.
+pub(crate) const BINARY: &str = "DATAPATH_BIN";
+
+/// A program of the lab's, to be run on the release binary. What follows are its own arguments.
+pub(crate) fn in_lab(workspace: &Workspace, binary: &Path, program: &str) -> Command {
+    let mut command = exec::cargo();
+    command
+        .current_dir(workspace.root())
+        .env("PATH", machine::path())
+        .env(BINARY, binary)
+        .env("RUST_LOG", "warn")
+        .args(["run", "--release", "--quiet", "--package", "datapath-tests"])
+        .args(["--bin", program, "--"]);
+    command
 }

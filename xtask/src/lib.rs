@@ -7,6 +7,7 @@
 //! | [`check`] | formatting, lints, licences, the rules of the house |
 //! | [`test`] | every test, with the test runner's own summary at the end |
 //! | [`bench`] | measures against what the program takes the place of |
+//! | [`demo`] | the whole promise, on real traffic |
 //! | [`exec`], [`step`] | run a command; show that a long one is alive |
 //! | [`workspace`], [`machine`] | where things are; who we are and what is on `PATH` |
 //!
@@ -18,6 +19,7 @@
 pub mod bench;
 pub mod build;
 pub mod check;
+pub mod demo;
 pub mod exec;
 pub mod machine;
 pub mod setup;

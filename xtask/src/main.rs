@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use xtask::{bench, build, check, exec::Reported, setup, test};
+use xtask::{bench, build, check, demo, exec::Reported, setup, test};
 
 /// The tasks of the datapath project.
 #[derive(Parser)]
@@ -18,6 +18,8 @@ struct Arguments {
 enum Task {
     /// Installs what building and testing need, and says what and why.
     Setup(setup::Arguments),
+    /// The whole promise on real traffic, in half a minute; needs root.
+    Demo,
     /// Builds target/release/datapath, with the eBPF programs inside it.
     Build,
     /// Formatting, lints, licences and the rules of the house.
@@ -32,6 +34,7 @@ impl Task {
     fn run(&self) -> Result<()> {
         match self {
             Self::Setup(arguments) => setup::run(arguments),
+            Self::Demo => demo::run(),
             Self::Build => build::run(),
             Self::Check(arguments) => check::run(arguments),
             Self::Test(arguments) => test::run(arguments),

@@ -6,9 +6,6 @@ use anyhow::Result;
 
 use crate::{build, exec, machine, setup, workspace::Workspace};
 
-/// Where the tests of the lab find the program; they run the one that is shipped, not one of their own.
-const BINARY: &str = "DATAPATH_BIN";
-
 /// Options of `cargo xtask test`.
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -31,7 +28,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         command
             .current_dir(workspace.root())
             .env("PATH", machine::path())
-            .env(BINARY, &binary);
+            .env(build::BINARY, &binary);
     };
     // The examples in the documentation come first: nextest does not run them, and its summary shall be last.
     if arguments.only.is_none() {

@@ -105,7 +105,15 @@ impl Drop for Datapath {
     fn drop(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());
-        drop(self.command(&["detach"]).output());
+        // From here: the namespace may be gone by now, and the pins do not mind.
+        let mut detach = Command::new(binary());
+        drop(
+            detach
+                .arg("--config")
+                .arg(&self.config)
+                .arg("detach")
+                .output(),
+        );
     }
 }
 

@@ -1,7 +1,8 @@
 //! What `docker run -p` promises, from the network, with nothing in netfilter and no proxy.
 
 use std::{
-    net::UdpSocket,
+    io::ErrorKind,
+    net::{SocketAddr, TcpStream, UdpSocket},
     time::{Duration, Instant},
 };
 
@@ -63,7 +64,16 @@ fn ports_of_every_kind_answer_and_close_with_their_container() {
     });
 
     docker.stop("fixed");
-    let closed = soon("the port to close", || !fetches(&lab, 8080));
+    // An attempt that nobody answers is given up early: a second SYN would come a second later.
+    let attempt = || {
+        let to = SocketAddr::from(([203, 0, 113, 2], 8080));
+        TcpStream::connect_timeout(&to, Duration::from_millis(20))
+    };
+    let refused = || {
+        let answer = lab.lan.enter(attempt);
+        answer.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+    };
+    let closed = soon("the port to close", refused);
     assert!(
         opened < SOON && closed < SOON,
         "opened in {opened:?}, closed in {closed:?}"

@@ -24,8 +24,13 @@ use crate::model::{Network, Publication};
 
 /// How long a request to the engine may take, in seconds.
 const TIMEOUT: u64 = 30;
-/// How often everything is listed although no event said so.
-const RELIST: Duration = Duration::from_secs(30);
+/// How long after an event everything is listed once more: the engine tells of a container's end a little before its
+/// listing does. Then, as long as nothing happens, by the last.
+const RELIST: [Duration; 3] = [
+    Duration::from_millis(20),
+    Duration::from_millis(200),
+    Duration::from_secs(30),
+];
 /// How often it is looked whether an engine's socket has come to be.
 const APPEARS: Duration = Duration::from_secs(1);
 /// How long to wait before connecting again: doubled each time, up to the second.
@@ -35,7 +40,7 @@ const EVENTS: &[&str] = &[
     "start",
     "die",
     "destroy",
-    "rename",
+    "stop",
     "connect",
     "disconnect",
     "create",
@@ -103,9 +108,10 @@ async fn listen(socket: &Path, view: &watch::Sender<View>, wait: &mut Duration) 
     let options = EventsOptionsBuilder::default().filters(&filters).build();
     let mut events = pin!(docker.events(Some(options)));
     info!("docker: following the engine at {path}");
+    let mut quiet = 0;
     loop {
         // Everything that happens after this listing began shows as an event after it.
-        let snapshot = list(&docker).await?;
+        let snapshot = list(&docker).await.context("docker: the listing")?;
         view.send_if_modified(|view| {
             let next = View {
                 snapshot: Some(snapshot),
@@ -116,10 +122,13 @@ async fn listen(socket: &Path, view: &watch::Sender<View>, wait: &mut Duration) 
         *wait = BACKOFF.0;
         tokio::select! {
             event = events.next() => match event {
-                Some(event) => drop(event.context("docker: the events")?),
+                Some(event) => {
+                    event.context("docker: the events ended")?;
+                    quiet = 0;
+                }
                 None => anyhow::bail!("docker: the engine ended the connection"),
             },
-            () = time::sleep(RELIST) => {}
+            () = time::sleep(RELIST[quiet]) => quiet = (quiet + 1).min(RELIST.len() - 1),
             () = view.closed() => return Ok(()),
         }
     }
@@ -128,7 +137,6 @@ async fn listen(socket: &Path, view: &watch::Sender<View>, wait: &mut Duration) 
 async fn list(docker: &Docker) -> Result<Snapshot> {
     let networks = docker.list_networks(None::<ListNetworksOptions>);
     let containers = docker.list_containers(None::<ListContainersOptions>);
-    let (networks, containers) =
-        tokio::try_join!(networks, containers).context("docker: the listing")?;
+    let (networks, containers) = tokio::try_join!(networks, containers)?;
     Ok(translate::snapshot(&networks, &containers))
 }
