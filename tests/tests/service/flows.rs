@@ -31,10 +31,7 @@ fn list(datapath: &Datapath, filter: &[&str]) -> Vec<Value> {
     let output = datapath.cli(&[&["flows", "--json"], filter].concat());
     assert!(output.status.success(), "{filter:?}: {output:?}");
     let mut json: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    match json["flows"].take() {
-        Value::Array(flows) => flows,
-        other => panic!("{other}"),
-    }
+    serde_json::from_value(json["flows"].take()).expect("a list of flows")
 }
 
 /// Entries of both tiers, dead or alive.
