@@ -11,8 +11,8 @@ pub struct PortRange {
 }
 
 /// How many ports are tried before a new flow is refused. With nine of ten ports taken, the chance that all
-/// of them are is below 0.2 %.
-pub const MAX_TRIES: u32 = 16;
+/// of them are is below one in 700,000; a range of so many ports is searched to its last.
+pub const MAX_TRIES: u32 = 128;
 
 impl PortRange {
     /// What Linux uses for its own outgoing connections (`net.ipv4.ip_local_port_range`).
@@ -43,14 +43,33 @@ impl PortRange {
         false
     }
 
-    /// The port that a random number chooses: each is as likely as any other, save for a bias below one in
-    /// 65,536 (RFC 6056, 3.3.1: unpredictable to who does not see it).
+    /// The port that is tried at an attempt, on a walk that a random number chooses: where it begins is as
+    /// likely as anywhere else, save for a bias below one in 65,536 (RFC 6056, 3.3.1: unpredictable to who does
+    /// not see it), and no port comes twice before all have come once.
     #[must_use]
     #[inline(always)]
-    pub const fn candidate(&self, random: u32) -> u16 {
-        // Multiply and shift in place of a remainder: no division, and it never leaves the range.
-        let offset = ((random as u64 * self.len() as u64) >> 32) as u32;
-        (self.first as u32 + offset) as u16
+    pub const fn candidate(&self, random: u32, attempt: u32) -> u16 {
+        let len = self.len() as u64;
+        // Multiply and shift in place of a remainder, since the low bits choose the stride.
+        let start = (random as u64 * len) >> 32;
+        let offset = (start + attempt as u64 * stride(random)) % len;
+        (self.first as u32 + offset as u32) as u16
+    }
+}
+
+/// How far apart the ports of a walk are: one of the first primes above every range's length, which have no
+/// factor in common with it, so that the walk comes by every port. Several, so that walks that meet part again.
+#[inline(always)]
+const fn stride(random: u32) -> u64 {
+    match random & 7 {
+        0 => 65_537,
+        1 => 65_539,
+        2 => 65_543,
+        3 => 65_551,
+        4 => 65_557,
+        5 => 65_563,
+        6 => 65_579,
+        _ => 65_581,
     }
 }
 
@@ -63,10 +82,10 @@ mod tests {
     #[test]
     fn both_ends_are_reached() {
         let range = PortRange::new(1000, 1003).unwrap();
-        assert_eq!(range.candidate(0), 1000);
-        assert_eq!(range.candidate(u32::MAX), 1003);
+        assert_eq!(range.candidate(0, 0), 1000);
+        assert_eq!(range.candidate(u32::MAX, 0), 1003);
         let one = PortRange::new(65_535, 65_535).unwrap();
-        assert_eq!(one.candidate(u32::MAX), 65_535);
+        assert_eq!(one.candidate(u32::MAX, 1), 65_535);
     }
 
     #[test]
@@ -77,11 +96,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_candidate_lies_in_the_range(first in 1u16.., span: u16, random: u32) {
+        fn a_candidate_lies_in_the_range(first in 1u16.., span: u16, random: u32, attempt in 0..MAX_TRIES) {
             let last = first.saturating_add(span);
             let range = PortRange::new(first, last).unwrap();
-            let port = range.candidate(random);
+            let port = range.candidate(random, attempt);
             prop_assert!((first..=last).contains(&port));
+        }
+
+        #[test]
+        fn a_walk_comes_by_every_port_once(first in 1u16..50_000, span in 0u16..3_000, random: u32) {
+            let range = PortRange::new(first, first + span).unwrap();
+            let walk: std::collections::BTreeSet<_> =
+                (0..range.len()).map(|attempt| range.candidate(random, attempt)).collect();
+            prop_assert_eq!(walk.len() as u32, range.len());
         }
     }
 }

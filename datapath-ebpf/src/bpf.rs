@@ -1,6 +1,8 @@
 //! Safe names for the helpers that need no packet.
 
-use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_ns};
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_ns, bpf_loop};
 
 /// `CLOCK_MONOTONIC`, in nanoseconds.
 #[inline(always)]
@@ -14,4 +16,11 @@ pub fn now() -> u64 {
 pub fn random() -> u32 {
     // SAFETY: takes nothing, returns a number.
     unsafe { bpf_get_prandom_u32() }
+}
+
+/// Calls `step` with 0, 1 and so on and with `context`, until it answers 1 or was called so many `times`.
+#[inline(always)]
+pub fn until<C>(times: u32, context: &mut C, step: extern "C" fn(u64, &mut C) -> i64) {
+    // SAFETY: the kernel calls `step` with the number and the context that it was given, while this one waits.
+    unsafe { bpf_loop(times, step as *mut c_void, (&raw mut *context).cast(), 0) };
 }

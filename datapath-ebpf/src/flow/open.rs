@@ -4,7 +4,7 @@ use aya_ebpf::bindings::BPF_NOEXIST;
 use datapath_common::{
     conntrack::{Flow, tcp::State},
     family::Family,
-    ports::MAX_TRIES,
+    ports::{MAX_TRIES, PortRange},
     proto,
     reason::Reason,
     tuple::{Direction, Endpoints, Tuple},
@@ -51,10 +51,10 @@ pub struct Opening<F: Family> {
 ///
 /// `usable` says whether a source port may be taken at all (nobody else's, whatever the flow tables say).
 #[inline(always)]
-pub fn open<F: Maps>(
+pub fn open<F: Maps, U: Fn(u16) -> bool>(
     opening: &mut Opening<F>,
     flow: &mut Flow<F>,
-    usable: impl Fn(u16) -> bool,
+    usable: U,
 ) -> Result<(), Reason> {
     let settings = SETTINGS.get(0).ok_or(Reason::TableFull)?;
     *flow = Flow::NONE;
@@ -67,33 +67,57 @@ pub fn open<F: Maps>(
     if opening.tuple.protocol == proto::TCP {
         flow.state = State::SynSent as u8;
     }
-    for attempt in 0..MAX_TRIES {
-        if attempt > 0 {
-            if opening.fixed {
-                break;
-            }
-            opening.to.sport = settings.ports.candidate(bpf::random());
+    let mut search = Search {
+        tries: if opening.fixed { 1 } else { MAX_TRIES },
+        ports: settings.ports,
+        random: bpf::random(),
+        opening,
+        flow,
+        usable,
+        end: Claim::Taken,
+    };
+    bpf::until(search.tries, &mut search, attempt::<F, U>);
+    match search.end {
+        Claim::Won => Ok(()),
+        Claim::Taken => Err(Reason::PortsExhausted),
+        Claim::Lost => {
+            let Search { opening, .. } = search;
+            // Another CPU opened the same flow meanwhile: it is that one's.
+            let winner = F::half().get_ptr(&opening.tuple).ok_or(Reason::TableFull)?;
+            // SAFETY: valid while the program runs.
+            opening.to = unsafe { (*winner).to };
+            Ok(())
         }
-        if !usable(opening.to.sport) {
-            continue;
-        }
-        match claim(opening, flow) {
-            Claim::Won => return Ok(()),
-            Claim::Taken => {}
-            Claim::Lost => {
-                // Another CPU opened the same flow meanwhile: it is that one's.
-                let winner = F::half().get_ptr(&opening.tuple).ok_or(Reason::TableFull)?;
-                // SAFETY: valid while the program runs.
-                opening.to = unsafe { (*winner).to };
-                return Ok(());
-            }
-            Claim::Full => return Err(Reason::TableFull),
-        }
+        Claim::Full => Err(Reason::TableFull),
     }
-    Err(Reason::PortsExhausted)
 }
 
-#[derive(PartialEq, Eq)]
+/// A search for a source port.
+struct Search<'a, F: Family, U> {
+    tries: u32,
+    ports: PortRange,
+    random: u32,
+    opening: &'a mut Opening<F>,
+    flow: &'a mut Flow<F>,
+    usable: U,
+    end: Claim,
+}
+
+/// One attempt: the port that is wished for, then others. Says whether the search is over.
+extern "C" fn attempt<F: Maps, U: Fn(u16) -> bool>(
+    number: u64,
+    search: &mut Search<'_, F, U>,
+) -> i64 {
+    if number > 0 {
+        search.opening.to.sport = search.ports.candidate(search.random, number as u32);
+    }
+    if (search.usable)(search.opening.to.sport) {
+        search.end = claim(search.opening, search.flow);
+    }
+    i64::from(search.end != Claim::Taken)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Claim {
     Won,
     Taken,

@@ -5,7 +5,7 @@ use aya_ebpf::bindings::BPF_NOEXIST;
 use datapath_common::{
     conntrack::timeouts::SECOND,
     mapping::{Mapping, MappingKey},
-    ports::MAX_TRIES,
+    ports::{MAX_TRIES, PortRange},
     proto,
     reason::Reason,
     settings::Settings,
@@ -80,21 +80,50 @@ pub fn port<P: Packet, F: Maps>(
         slot: source.slot,
         generation,
     };
-    let mut port = from.sport;
-    for attempt in 0..MAX_TRIES {
-        if attempt > 0 {
-            port = settings.ports.candidate(bpf::random());
-        }
-        if masquerade::usable::<P, F>(packet, protocol, &source.addr, port, from)
-            && claim(source, protocol, port, half, now)
-        {
-            half.addr = source.addr;
-            half.port = port;
-            let _ = F::mappings().insert(inside, &*half, 0);
-            return Ok(port);
-        }
+    let mut search = Search {
+        packet,
+        headers,
+        source,
+        half,
+        ports: settings.ports,
+        random: bpf::random(),
+        now,
+        found: None,
+    };
+    bpf::until(MAX_TRIES, &mut search, attempt::<P, F>);
+    let port = search.found.ok_or(Reason::PortsExhausted)?;
+    half.addr = source.addr;
+    half.port = port;
+    let _ = F::mappings().insert(inside, &*half, 0);
+    Ok(port)
+}
+
+/// A search for an outside port.
+struct Search<'a, P, F: Maps> {
+    packet: &'a P,
+    headers: &'a Headers<F>,
+    source: &'a UplinkAddress<F>,
+    half: &'a Mapping<F>,
+    ports: PortRange,
+    random: u32,
+    now: u64,
+    found: Option<u16>,
+}
+
+/// One attempt: the inside port, then others. Says whether the search is over.
+extern "C" fn attempt<P: Packet, F: Maps>(number: u64, search: &mut Search<'_, P, F>) -> i64 {
+    let from = &search.headers.endpoints;
+    let protocol = search.headers.protocol;
+    let port = match number {
+        0 => from.sport,
+        _ => search.ports.candidate(search.random, number as u32),
+    };
+    let free = masquerade::usable::<P, F>(search.packet, protocol, &search.source.addr, port, from)
+        && claim(search.source, protocol, port, search.half, search.now);
+    if free {
+        search.found = Some(port);
     }
-    Err(Reason::PortsExhausted)
+    i64::from(free)
 }
 
 /// Takes an outside port, unless somebody has it.

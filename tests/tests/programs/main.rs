@@ -11,4 +11,5 @@ mod host;
 mod icmp_error;
 mod inward;
 mod outward;
+mod ports;
 mod test_run;
