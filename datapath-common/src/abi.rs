@@ -9,6 +9,7 @@ use core::mem::{align_of, size_of};
 use crate::{
     binding::{Binding, BindingKey, BindingStats},
     conntrack::Flow,
+    event::{Event, Monitor, Written},
     family::{Addr4, Addr6, V4, V6},
     fragment::{FragmentKey, FragmentNote},
     host::{Peer, PeerKey},
@@ -63,6 +64,9 @@ abi! {
     FragmentNote<V4> = 24,
     FragmentNote<V6> = 48,
     ReasonCount = 16,
+    Event = 120,
+    Monitor = 8,
+    Written = 24,
     Settings = 96,
     Endpoint = 16,
     Hop = 40,

@@ -24,6 +24,7 @@
 //! | [`ports`] | which source ports masquerade tries |
 //! | [`fragment`] | the note that a first fragment leaves for the rest |
 //! | [`host`] | what a process of the host dialled |
+//! | [`event`] | what a program tells about a packet that it dropped |
 //! | [`reason`] | why a packet was translated, left alone or dropped |
 //! | [`settings`] | what can be changed while the programs run |
 //! | [`names`] | maps and programs by name |
@@ -37,6 +38,7 @@ pub mod abi;
 pub mod binding;
 pub mod checksum;
 pub mod conntrack;
+pub mod event;
 pub mod family;
 pub mod fragment;
 pub mod host;

@@ -51,6 +51,12 @@ pub mod maps {
     pub const PEERS6: &str = "PEERS6";
     /// Counters by reason.
     pub const REASONS: &str = "REASONS";
+    /// Dropped packets, for whoever monitors.
+    pub const EVENTS: &str = "EVENTS";
+    /// Whether anybody does.
+    pub const MONITOR: &str = "MONITOR";
+    /// How many events there were.
+    pub const WRITTEN: &str = "WRITTEN";
     /// The settings.
     pub const SETTINGS: &str = "SETTINGS";
     /// Generations by slot.
@@ -82,6 +88,9 @@ pub mod maps {
         PEERS4,
         PEERS6,
         REASONS,
+        EVENTS,
+        MONITOR,
+        WRITTEN,
         SETTINGS,
         GENERATIONS,
     ];

@@ -15,6 +15,7 @@ mod forward;
 mod guard;
 mod host;
 mod maps;
+mod monitor;
 mod nat;
 mod packet;
 mod parse;

@@ -3,7 +3,7 @@
 use aya_ebpf::bindings::{TC_ACT_REDIRECT, TC_ACT_SHOT, TC_ACT_UNSPEC};
 use datapath_common::reason::{Outcome, Reason};
 
-use crate::{maps::REASONS, packet::Packet};
+use crate::{maps::REASONS, monitor, packet::Packet};
 
 /// `Ok` went all the way, `Err` stopped somewhere: the reason says what that means.
 ///
@@ -34,6 +34,9 @@ pub fn finish<P: Packet>(packet: &P, reason: Reason) -> i32 {
     match reason.outcome() {
         Outcome::Translate if packet.is_redirected() => TC_ACT_REDIRECT,
         Outcome::Translate | Outcome::Pass => TC_ACT_UNSPEC,
-        Outcome::Drop => TC_ACT_SHOT,
+        Outcome::Drop => {
+            monitor::tell(packet, reason);
+            TC_ACT_SHOT
+        }
     }
 }

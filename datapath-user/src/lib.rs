@@ -5,6 +5,7 @@ pub mod api;
 pub mod cli;
 pub mod config;
 pub mod kernel;
+mod lock;
 pub mod model;
 pub mod reconcile;
 pub mod service;

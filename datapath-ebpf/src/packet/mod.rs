@@ -2,7 +2,7 @@
 
 pub mod tc;
 
-use datapath_common::{family::Family, reason::Reason};
+use datapath_common::{event::HEAD, family::Family, reason::Reason};
 
 /// What a checksum's covered change was, since the kernel treats the two differently where the hardware is
 /// still to fill the checksum in (`CHECKSUM_PARTIAL`): then the field holds the pseudo-header's sum alone.
@@ -30,6 +30,8 @@ pub trait Packet {
     fn is_gso(&self) -> bool;
     /// Reads a header of plain bytes.
     fn read<T: Copy>(&self, offset: u32) -> Result<T, Reason>;
+    /// Copies the frame's first bytes, and says how many.
+    fn capture(&self, to: &mut [u8; HEAD]) -> u32;
     /// Writes one.
     fn write<T: Copy>(&mut self, offset: u32, value: &T) -> Result<(), Reason>;
     /// Mends the IPv4 header's checksum.

@@ -18,7 +18,7 @@ use aya_ebpf::{
     },
     programs::TcContext,
 };
-use datapath_common::{family::Family, proto, reason::Reason};
+use datapath_common::{event::HEAD, family::Family, proto, reason::Reason};
 
 use super::{Covers, Packet, SocketTuple};
 
@@ -147,6 +147,25 @@ impl Packet for Tc {
             }
             Ok(value.assume_init())
         }
+    }
+
+    #[inline(always)]
+    fn capture(&self, to: &mut [u8; HEAD]) -> u32 {
+        let length = self.len().min(HEAD as u32);
+        // Verifier: the helper takes no length of 0.
+        if length == 0 {
+            return 0;
+        }
+        // SAFETY: the helper writes `length` bytes, for which there is room.
+        let answer = unsafe {
+            bpf_skb_load_bytes(
+                self.skb().cast::<c_void>(),
+                0,
+                to.as_mut_ptr().cast::<c_void>(),
+                length,
+            )
+        };
+        if answer == 0 { length } else { 0 }
     }
 
     #[inline(always)]

@@ -2,6 +2,7 @@
 
 mod change;
 mod flows;
+mod monitor;
 mod output;
 mod show;
 
@@ -87,6 +88,12 @@ enum Command {
         datapath flows flush --binding 8080"
     )]
     Flows(Box<flows::Flows>),
+    /// Show packets as they are dropped, with the reason.
+    #[command(
+        after_help = "Examples:\n  datapath monitor --reason unpublished --interface eth0\n  \
+        datapath monitor --json --count 100"
+    )]
+    Monitor(monitor::Monitor),
     /// Count packets by reason, and say how full the maps are.
     Stats {
         /// Print JSON.
@@ -124,6 +131,7 @@ impl Cli {
             Command::Unpublish { port } => runtime()?.block_on(change::unpublish(&config, &port)),
             Command::Ports { json } => show::ports(&config.pin_dir, json),
             Command::Flows(flows) => flows.exec(&config.pin_dir),
+            Command::Monitor(monitor) => runtime()?.block_on(monitor.exec(&config.pin_dir)),
             Command::Stats { json } => show::stats(&config.pin_dir, json),
             Command::Detach => {
                 let removed = detach::detach(&config.pin_dir)?;

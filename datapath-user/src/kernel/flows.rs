@@ -12,6 +12,7 @@ use datapath_common::{
 };
 
 use super::{
+    clock,
     life::{Judge, Tier},
     tables::{Tabled, Tables},
 };
@@ -172,7 +173,7 @@ pub fn judge(tables: &Tables) -> Result<Judge> {
     Ok(Judge {
         timeouts: tables.settings()?.get(&0, 0)?.timeouts,
         generations: tables.generations()?.iter().collect::<Result<_, _>>()?,
-        now: now()?,
+        now: clock::now()?,
     })
 }
 
@@ -197,10 +198,4 @@ fn half<F: Family>(key: &Tuple<F>, packets: u64, bytes: u64) -> Half {
         packets,
         bytes,
     }
-}
-
-/// `CLOCK_MONOTONIC` in nanoseconds: the clock of the maps.
-fn now() -> Result<u64> {
-    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)?;
-    Ok(u64::try_from(now.tv_sec())? * 1_000_000_000 + u64::try_from(now.tv_nsec())?)
 }

@@ -3,8 +3,10 @@
 pub mod attach;
 pub mod batch;
 pub mod cgroup;
+pub mod clock;
 pub mod collect;
 pub mod detach;
+pub mod events;
 pub mod flows;
 pub mod life;
 pub mod netns;

@@ -18,6 +18,7 @@ use datapath_common::{
 
 use super::{
     attach, cgroup,
+    events::Events,
     flows::Flows,
     life::Tier,
     pins,
@@ -86,6 +87,12 @@ impl Pinned {
     #[expect(clippy::missing_errors_doc, reason = "as `ports`")]
     pub fn flows(&self) -> Result<Flows<'_>, Error> {
         Ok(Flows::new(&self.tables)?)
+    }
+
+    /// Listens to dropped packets.
+    #[expect(clippy::missing_errors_doc, reason = "as `ports`")]
+    pub fn events(&self) -> Result<Events, Error> {
+        Ok(Events::listen(&self.tables)?)
     }
 
     /// The counters by reason, every reason, all CPUs together.
@@ -162,7 +169,8 @@ impl Pinned {
 }
 
 /// The name of an interface, or its index when it is gone.
-fn interface_name(ifindex: u32) -> String {
+#[must_use]
+pub fn interface_name(ifindex: u32) -> String {
     nix::net::if_::if_indextoname(ifindex)
         .ok()
         .and_then(|name| name.into_string().ok())

@@ -8,11 +8,12 @@ use std::{
 use anyhow::{Context as _, Result};
 use aya::{
     Pod,
-    maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuArray, lpm_trie},
+    maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuArray, RingBuf, lpm_trie},
 };
 use datapath_common::{
     binding::{Binding, BindingKey, BindingStats, Source},
     conntrack::Flow,
+    event::{Monitor, Written},
     family::{Addr4, Addr6, Address as _, Family, V4, V6},
     fragment::{FragmentKey, FragmentNote},
     mapping::{Mapping, MappingKey},
@@ -107,6 +108,13 @@ pub type Table<K, V> = HashMap<MapData, K, V>;
 
 /// A map for thousands of entries at a time, and for each.
 pub type Both<K, V> = (Batched<K, V>, Table<K, V>);
+
+/// What belongs to the events of dropped packets.
+pub type Telling = (
+    RingBuf<MapData>,
+    Array<MapData, Monitor>,
+    PerCpuArray<MapData, Written>,
+);
 
 impl Tables {
     /// The maps pinned below `pin_dir`, which may or may not be there.
@@ -246,6 +254,17 @@ impl Tables {
     pub fn reasons(&self) -> Result<PerCpuArray<MapData, ReasonCount>> {
         let map = Map::from_map_data(self.data(names::REASONS)?)?;
         Ok(PerCpuArray::try_from(map)?)
+    }
+
+    /// The events of dropped packets, who listens, and how many there were.
+    #[expect(clippy::missing_errors_doc, reason = "as `bindings`")]
+    pub fn events(&self) -> Result<Telling> {
+        let map = |name| -> Result<Map> { Ok(Map::from_map_data(self.data(name)?)?) };
+        Ok((
+            RingBuf::try_from(map(names::EVENTS)?)?,
+            Array::try_from(map(names::MONITOR)?)?,
+            PerCpuArray::try_from(map(names::WRITTEN)?)?,
+        ))
     }
 
     /// The counters of the bindings.

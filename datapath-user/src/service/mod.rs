@@ -4,7 +4,6 @@
 
 mod collector;
 mod handle;
-mod lock;
 mod state;
 mod wanted;
 
@@ -25,9 +24,10 @@ use tokio::{
 use tracing::{error, info, warn};
 
 pub use self::handle::Handle;
-use self::{lock::Lock, state::State};
+use self::state::State;
 use crate::{
     config::Config,
+    lock::Lock,
     reconcile,
     sources::{docker::View, netlink::Netlink},
 };
@@ -49,7 +49,7 @@ const BACKLOG: usize = 64;
 /// # Errors
 /// What keeps it from starting: another instance, a missing capability, an interface that does not exist.
 pub async fn run(config: Config, path: Option<PathBuf>) -> Result<()> {
-    let lock = Lock::take(&config.pin_dir)?;
+    let lock = Lock::take(&config.pin_dir, "service")?;
     let mut netlink = Netlink::connect()?;
     reconcile::require_interfaces(&config, &netlink.dump().await?)?;
     warn_of_forwarding();

@@ -4,4 +4,5 @@
 
 mod collect;
 mod flows;
+mod monitor;
 mod talk;

@@ -149,7 +149,7 @@ fn covers(wanted: &HostPorts, port: &PortView) -> bool {
         && asked(wanted.addr, |addr| addr == listen.addr)
 }
 
-fn net(text: &str) -> Result<IpNet, Fault> {
+pub(crate) fn net(text: &str) -> Result<IpNet, Fault> {
     text.parse()
         .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
         .map_err(|_| {

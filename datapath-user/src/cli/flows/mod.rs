@@ -1,6 +1,6 @@
 //! `flows`: the conntrack entries, listed and flushed.
 
-mod filter;
+pub(super) mod filter;
 mod text;
 
 use std::{

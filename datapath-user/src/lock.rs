@@ -1,4 +1,4 @@
-//! One service for one pin directory.
+//! One service, and one monitor, for one pin directory.
 
 use std::{
     fs::{self, File},
@@ -9,13 +9,13 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
 
-/// Held as long as the service runs; the kernel lets go of it when the process ends, however it ends.
-pub(super) struct Lock(#[expect(dead_code, reason = "held, not read")] Flock<File>);
+/// Held as long as it runs; the kernel lets go of it when the process ends, however it ends.
+pub(crate) struct Lock(#[expect(dead_code, reason = "held, not read")] Flock<File>);
 
 impl Lock {
-    pub(super) fn take(pin_dir: &Path) -> Result<Self> {
+    pub(crate) fn take(pin_dir: &Path, what: &str) -> Result<Self> {
         let name: String = pin_dir.to_string_lossy().replace('/', "-");
-        let path = Path::new("/run").join(format!("datapath{name}.lock"));
+        let path = Path::new("/run").join(format!("datapath{name}-{what}.lock"));
         let at = || format!("{}", path.display());
         let file = File::options()
             .read(true)
@@ -35,7 +35,7 @@ impl Lock {
                 drop(file.read_to_string(&mut pid));
                 let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
                 bail!(
-                    "pin_dir: {}: another service runs on it (process {pid} {}); stop that one first",
+                    "pin_dir: {}: another {what} runs on it (process {pid} {}); stop that one first",
                     pin_dir.display(),
                     name.trim(),
                 )
