@@ -1,16 +1,18 @@
 //! The service's end of the API.
 
-use std::io;
+use std::{io, time::Duration};
 
 use axum::{
     Json, Router,
-    extract::{DefaultBodyLimit, State},
+    extract::{DefaultBodyLimit, Extension, Request, State, rejection::JsonRejection},
     http::StatusCode,
+    middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
 };
-use tokio::net::UnixListener;
+use tokio::{net::UnixListener, time};
 
+use super::door::{self, Peer};
 use super::types::{Changed, PublishSpec, Refusal, RefusalKind, Refused, Status, UnpublishSpec};
 use crate::{
     config::{
@@ -23,6 +25,8 @@ use crate::{
 
 /// Bytes of a request's body: room for every port of the host, one entry each.
 const BODY: usize = 16 << 20;
+/// How long a request may take, its body included.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Answers until the listener fails. Drop the future to stop.
 ///
@@ -33,8 +37,21 @@ pub async fn serve(listener: UnixListener, handle: Handle) -> io::Result<()> {
         .route("/v1/status", get(status))
         .route("/v1/ports", axum::routing::post(publish).delete(unpublish))
         .layer(DefaultBodyLimit::max(BODY))
+        .layer(middleware::from_fn(hurry))
         .with_state(handle);
-    axum::serve(listener, app).await
+    door::serve(listener, app).await
+}
+
+/// A body that does not come is not waited for.
+async fn hurry(request: Request, next: Next) -> Response {
+    match time::timeout(PATIENCE, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Refusal::new(
+            RefusalKind::TooSlow,
+            "the request took too long to arrive; send it at once",
+        )
+        .into_response(),
+    }
 }
 
 impl IntoResponse for Refusal {
@@ -43,6 +60,7 @@ impl IntoResponse for Refusal {
             RefusalKind::Invalid => StatusCode::BAD_REQUEST,
             RefusalKind::NotFound => StatusCode::NOT_FOUND,
             RefusalKind::Conflict => StatusCode::CONFLICT,
+            RefusalKind::TooSlow => StatusCode::REQUEST_TIMEOUT,
             RefusalKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             RefusalKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             RefusalKind::Failed => StatusCode::INTERNAL_SERVER_ERROR,
@@ -57,8 +75,10 @@ async fn status(State(handle): State<Handle>) -> Result<Json<Status>, Refusal> {
 
 async fn publish(
     State(handle): State<Handle>,
-    Json(specs): Json<Vec<PublishSpec>>,
+    Extension(peer): Extension<Peer>,
+    specs: Result<Json<Vec<PublishSpec>>, JsonRejection>,
 ) -> Result<Json<Changed>, Refusal> {
+    let specs = body(specs)?;
     let mut publications = Vec::new();
     for (index, spec) in specs.iter().enumerate() {
         let listen = parse(index, "listen", &spec.listen)?;
@@ -73,22 +93,36 @@ async fn publish(
         publications.extend(ports);
     }
     let ports = handle.publish(publications).await?;
-    tracing::info!(ports, "published by the API");
+    tracing::info!(ports, %peer, "published by the API");
     Ok(Json(Changed { ports }))
 }
 
 async fn unpublish(
     State(handle): State<Handle>,
-    Json(specs): Json<Vec<UnpublishSpec>>,
+    Extension(peer): Extension<Peer>,
+    specs: Result<Json<Vec<UnpublishSpec>>, JsonRejection>,
 ) -> Result<Json<Changed>, Refusal> {
+    let specs = body(specs)?;
     let mut listens = Vec::new();
     for (index, spec) in specs.iter().enumerate() {
         let listen = parse(index, "listen", &spec.listen)?;
         listens.extend(expand_listen(&listen, spec.protocol));
     }
     let ports = handle.unpublish(listens).await?;
-    tracing::info!(ports, "withdrawn by the API");
+    tracing::info!(ports, %peer, "withdrawn by the API");
     Ok(Json(Changed { ports }))
+}
+
+fn body<T>(body: Result<Json<T>, JsonRejection>) -> Result<T, Refusal> {
+    let Json(body) = body.map_err(|rejection| {
+        let kind = if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            RefusalKind::TooLarge
+        } else {
+            RefusalKind::Invalid
+        };
+        Refusal::new(kind, rejection.body_text())
+    })?;
+    Ok(body)
 }
 
 fn parse(index: usize, field: &str, value: &str) -> Result<AddrPorts, Refusal> {

@@ -57,6 +57,8 @@ pub enum RefusalKind {
     NotFound,
     /// Somebody else has it: 409.
     Conflict,
+    /// Did not arrive in time: 408.
+    TooSlow,
     /// Too much: 413.
     TooLarge,
     /// The service cannot at the moment (starting, ending, map full): 503.

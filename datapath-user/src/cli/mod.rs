@@ -2,6 +2,7 @@
 
 mod change;
 mod flows;
+mod generate;
 mod monitor;
 mod output;
 mod show;
@@ -25,6 +26,7 @@ use crate::{
 /// Docker's port publishing and masquerade in the kernel, without iptables or docker-proxy.
 #[derive(Debug, Parser)]
 #[command(
+    name = "datapath",
     version,
     after_help = "Reading commands need no running service: they read the pinned maps.\n\
     Exit status: 0 done, 1 failed, 2 wrong usage."
@@ -100,6 +102,17 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Print a shell's completion script, such as `datapath completions bash`.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages into a directory.
+    #[command(hide = true)]
+    Man {
+        /// The directory.
+        dir: PathBuf,
+    },
     /// Take every program, map and pin out of the kernel.
     Detach,
 }
@@ -132,6 +145,8 @@ impl Cli {
             Command::Ports { json } => show::ports(&config.pin_dir, json),
             Command::Flows(flows) => flows.exec(&config.pin_dir),
             Command::Monitor(monitor) => runtime()?.block_on(monitor.exec(&config.pin_dir)),
+            Command::Completions { shell } => generate::completions(shell),
+            Command::Man { dir } => generate::man(&dir),
             Command::Stats { json } => show::stats(&config.pin_dir, json),
             Command::Detach => {
                 let removed = detach::detach(&config.pin_dir)?;

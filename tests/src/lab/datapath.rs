@@ -86,6 +86,12 @@ impl Datapath {
         self.wait();
     }
 
+    /// Where its API is.
+    #[must_use]
+    pub fn api_socket(&self) -> PathBuf {
+        self.config.with_file_name("api.sock")
+    }
+
     /// Where it pins.
     #[must_use]
     pub fn pins(&self) -> &Path {

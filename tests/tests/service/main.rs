@@ -2,6 +2,8 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests wait in real time")]
 
+mod api;
+mod cli;
 mod collect;
 mod flows;
 mod monitor;

@@ -1,0 +1,122 @@
+//! Who comes in: every client gets its own task and a bounded time, and none can keep the others out.
+
+use std::{collections::VecDeque, fmt, io, time::Duration};
+
+use axum::{Extension, Router};
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::{UnixListener, UnixStream},
+    task::{self, JoinHandle},
+    time,
+};
+use tracing::{debug, warn};
+
+/// How many clients are served at a time. Where one comes too many, the one that has been there for longest is
+/// let go: whoever asks something has its answer in milliseconds, and is never that one.
+const CLIENTS: usize = 256;
+/// How long a request's head may take to arrive, and how long a connection may be silent before it.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long to wait when the process has no descriptor left for another client.
+const BREATH: Duration = Duration::from_millis(100);
+
+/// A client, as the kernel knows it (`SO_PEERCRED`, unix(7)).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer {
+    pid: Option<i32>,
+    uid: Option<u32>,
+    gid: Option<u32>,
+}
+
+impl Peer {
+    fn of(stream: &UnixStream) -> Self {
+        let cred = stream.peer_cred().ok();
+        Self {
+            pid: cred.and_then(|cred| cred.pid()),
+            uid: cred.map(|cred| cred.uid()),
+            gid: cred.map(|cred| cred.gid()),
+        }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let known = |number: Option<i64>| number.map_or_else(|| "?".to_owned(), |n| n.to_string());
+        write!(
+            f,
+            "process {} user {} group {}",
+            known(self.pid.map(i64::from)),
+            known(self.uid.map(i64::from)),
+            known(self.gid.map(i64::from)),
+        )
+    }
+}
+
+/// Serves whoever comes.
+///
+/// # Errors
+/// When the listener fails for good.
+pub(super) async fn serve(listener: UnixListener, app: Router) -> io::Result<()> {
+    let mut clients = Clients::default();
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let peer = Peer::of(&stream);
+                clients.admit(task::spawn(attend(
+                    stream,
+                    app.clone().layer(Extension(peer)),
+                )));
+            }
+            // Descriptors or memory: another time, perhaps.
+            Err(error)
+                if matches!(
+                    error.raw_os_error(),
+                    Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM)
+                ) =>
+            {
+                warn!("a client of the API has to wait: {error}");
+                time::sleep(BREATH).await;
+            }
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+async fn attend(stream: UnixStream, app: Router) {
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(PATIENCE)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(app))
+        .await;
+    if let Err(error) = served {
+        debug!("a client of the API: {error}");
+    }
+}
+
+/// The clients that are being served, the first to come first. They go when this does.
+#[derive(Default)]
+struct Clients(VecDeque<JoinHandle<()>>);
+
+impl Clients {
+    fn admit(&mut self, client: JoinHandle<()>) {
+        self.0.retain(|other| !other.is_finished());
+        if self.0.len() >= CLIENTS
+            && let Some(longest) = self.0.pop_front()
+        {
+            longest.abort();
+        }
+        self.0.push_back(client);
+    }
+}
+
+impl Drop for Clients {
+    fn drop(&mut self) {
+        for client in &self.0 {
+            client.abort();
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! The API under bad input and bad clients, and how fast it is for good ones.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::Shutdown,
+    os::unix::net::UnixStream,
+    time::{Duration, Instant},
+};
+
+use datapath_tests::lab::{Datapath, Lab, tcp_echo, tcp_exchange, wait_until};
+
+/// Sends bytes as they are, and returns all that comes back.
+fn send(datapath: &Datapath, bytes: &[u8]) -> String {
+    let mut stream = UnixStream::connect(datapath.api_socket()).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(15)))
+        .unwrap();
+    // The service may have answered and left before everything is sent.
+    drop(stream.write_all(bytes));
+    let mut answer = Vec::new();
+    drop(stream.read_to_end(&mut answer));
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+fn request(method: &str, body: &[u8]) -> Vec<u8> {
+    let mut bytes = format!(
+        "{method} /v1/ports HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n\r\n",
+        body.len()
+    )
+    .into_bytes();
+    bytes.extend(body);
+    bytes
+}
+
+/// A good client, which gets its answer soon.
+fn is_well(datapath: &Datapath) {
+    let start = Instant::now();
+    let answer = send(
+        datapath,
+        b"GET /v1/status HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
+    );
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(
+        start.elapsed() < Duration::from_millis(500),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+#[test]
+fn bad_requests_have_clear_answers() {
+    let lab = Lab::new();
+    let datapath = Datapath::start(&lab, "");
+    let listen = |listen: &str| format!(r#"[{{"listen": "{listen}", "to": "172.17.0.2:80"}}]"#);
+    let deep = "[".repeat(100_000);
+    for (body, status, part) in [
+        (listen("0.0.0.0:0").into_bytes(), "400", "[0].listen"),
+        (listen("0.0.0.0:65536").into_bytes(), "400", "0.0.0.0:65536"),
+        (listen("0.0.0.0:-1").into_bytes(), "400", "[0].listen"),
+        (listen("0.0.0.0:\u{0663}").into_bytes(), "400", "[0].listen"),
+        (listen("nobody:80").into_bytes(), "400", "nobody:80"),
+        (b"[{\"listen\": \"\xff\xfe:80\"}]".to_vec(), "400", "error"),
+        (b"{\"listen\": 80}".to_vec(), "400", "error"),
+        (
+            b"[{\"listen\": \"0.0.0.0:80\", \"to\": \"172.17.0.2:80\", \"colour\": 1}]".to_vec(),
+            "400",
+            "colour",
+        ),
+        (b"".to_vec(), "400", "error"),
+        (deep.into_bytes(), "400", "expected a string"),
+        (vec![b' '; 17 << 20], "413", "error"),
+    ] {
+        let answer = send(&datapath, &request("POST", &body));
+        let shown = answer.get(..400.min(answer.len())).unwrap_or_default();
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status}")),
+            "{part}: {shown}"
+        );
+        assert!(answer.contains(part), "{part}: {shown}");
+        is_well(&datapath);
+    }
+    assert!(
+        send(&datapath, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\r\n\r\n")
+            .starts_with("HTTP/1.1 400")
+    );
+    let ports = datapath.cli(&["ports", "--json"]).stdout;
+    assert!(
+        String::from_utf8_lossy(&ports).contains("\"ports\": []"),
+        "something was published"
+    );
+}
+
+#[test]
+fn slow_and_silent_clients_are_let_go_and_keep_nobody_out() {
+    let lab = Lab::new();
+    let datapath = Datapath::start(&lab, "");
+    let mut silent: Vec<_> = (0..600)
+        .map(|_| UnixStream::connect(datapath.api_socket()).unwrap())
+        .collect();
+    is_well(&datapath);
+    let mut half = UnixStream::connect(datapath.api_socket()).unwrap();
+    half.write_all(&request("POST", b"[]")[..40]).unwrap();
+    half.shutdown(Shutdown::Write).unwrap();
+    let mut slow = UnixStream::connect(datapath.api_socket()).unwrap();
+    let whole = request("POST", &[b' '; 100]);
+    slow.write_all(whole.get(..whole.len() - 50).unwrap())
+        .unwrap();
+    slow.set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    let start = Instant::now();
+    let mut answer = [0; 12];
+    slow.read_exact(&mut answer).unwrap();
+    assert_eq!(String::from_utf8_lossy(&answer), "HTTP/1.1 408");
+    assert!(
+        (5..15).contains(&start.elapsed().as_secs()),
+        "{:?}",
+        start.elapsed()
+    );
+    is_well(&datapath);
+    let last = silent.last_mut().unwrap();
+    last.set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
+    let mut rest = Vec::new();
+    assert!(
+        last.read_to_end(&mut rest).is_ok(),
+        "a silent client is still there"
+    );
+}
+
+#[test]
+fn publishing_takes_effect_within_a_tenth_of_a_second() {
+    let lab = Lab::new();
+    let datapath = Datapath::start(&lab, "");
+    tcp_echo(&lab.container, "0.0.0.0:80");
+    wait_until("the container is reached", || {
+        drop(datapath.cli(&["publish", "9000:80", "--to", "172.17.0.2"]));
+        tcp_exchange(&lab.lan, "203.0.113.2:9000", vec![1]).is_ok()
+    });
+    for port in 9001..9011 {
+        let body = format!(r#"[{{"listen": "0.0.0.0:{port}", "to": "172.17.0.2:80"}}]"#);
+        let start = Instant::now();
+        let answer = send(&datapath, &request("POST", body.as_bytes()));
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        let to = format!("203.0.113.2:{port}");
+        assert_eq!(tcp_exchange(&lab.lan, &to, vec![1]).unwrap(), [1]);
+        assert!(
+            start.elapsed() < Duration::from_millis(100),
+            "{:?}",
+            start.elapsed()
+        );
+    }
+}
+
+#[test]
+fn ten_thousand_ports_are_published_and_withdrawn_at_once() {
+    let lab = Lab::new();
+    let datapath = Datapath::start(&lab, "");
+    let specs: Vec<_> = (10_000..20_000)
+        .map(|port| format!(r#"{{"listen": "0.0.0.0:{port}", "to": "172.17.0.2:80"}}"#))
+        .collect();
+    let publish = format!("[{}]", specs.join(","));
+    let withdraw = publish.replace(r#", "to": "172.17.0.2:80""#, "");
+    let start = Instant::now();
+    for (method, body) in [("POST", publish), ("DELETE", withdraw)] {
+        let answer = send(&datapath, &request(method, body.as_bytes()));
+        assert!(answer.contains(r#"{"ports":10000}"#), "{answer}");
+        println!("{method}: {:?} since the start", start.elapsed());
+    }
+    assert!(
+        start.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        start.elapsed()
+    );
+}

@@ -1,0 +1,145 @@
+//! The command line's promises: exit statuses, documented JSON, quiet ends, generated help.
+
+use std::{collections::BTreeSet, process::Stdio};
+
+use datapath_tests::lab::{Datapath, Lab};
+use serde_json::Value;
+
+use crate::talk::{self, Talk};
+
+const PORTS: &str = "[[publish]]\nlisten = \"0.0.0.0:8080\"\nto = \"172.17.0.2:80\"\n";
+
+/// Every key in a value, however deep.
+fn keys(value: &Value, found: &mut BTreeSet<String>) {
+    if let Some(object) = value.as_object() {
+        found.extend(object.keys().cloned());
+        object.values().for_each(|inner| keys(inner, found));
+    }
+    value
+        .as_array()
+        .into_iter()
+        .flatten()
+        .for_each(|inner| keys(inner, found));
+}
+
+#[test]
+fn every_field_of_json_is_documented() {
+    const DOCUMENTED: &str = concat!(
+        include_str!("../../../docs/cli-json.md"),
+        include_str!("../../../docs/api.md")
+    );
+    let lab = Lab::new();
+    let datapath = Datapath::start(&lab, PORTS);
+    talk::serve(&lab.container, "0.0.0.0:80");
+    let _talk = Talk::open(&lab.lan, "203.0.113.2:8080").unwrap();
+    for command in ["status", "ports", "flows", "stats"] {
+        let output = datapath.cli(&[command, "--json"]);
+        let json: Value = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|error| panic!("{command}: {error}"));
+        let mut found = BTreeSet::new();
+        keys(&json, &mut found);
+        assert!(found.len() > 2, "{command}: {found:?}");
+        for key in found {
+            assert!(
+                DOCUMENTED.contains(&format!("`{key}`")),
+                "{command}: {key} is not documented"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_failure() {
+    let lab = Lab::new();
+    let datapath = Datapath::start(&lab, PORTS);
+    for arguments in [
+        &["status"][..],
+        &["status", "--json"],
+        &["ports"],
+        &["ports", "--json"],
+        &["flows", "--json"],
+        &["stats"],
+        &["completions", "bash"],
+    ] {
+        let mut command = datapath.command(arguments);
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let ended = child.wait_with_output().unwrap();
+        assert_eq!(
+            (
+                ended.status.code(),
+                String::from_utf8_lossy(&ended.stderr).as_ref()
+            ),
+            (Some(0), ""),
+            "{arguments:?}"
+        );
+    }
+}
+
+#[test]
+fn statuses_and_errors_of_one_line() {
+    let lab = Lab::new();
+    let mut datapath = Datapath::start(&lab, "");
+    for (arguments, status, part) in [
+        (&["ports"][..], 0, ""),
+        (&["nonsense"], 2, "nonsense"),
+        (&["publish", "0:80", "--to", "172.17.0.2"], 2, "0"),
+        (&["publish", "80:65536", "--to", "172.17.0.2"], 2, "65536"),
+        (&["unpublish", "4711"], 1, "0.0.0.0:4711/tcp: not published"),
+        (
+            &["--pin-dir", "/sys/fs/bpf/dpnone", "flows"],
+            1,
+            "/sys/fs/bpf/dpnone: no datapath is pinned here",
+        ),
+        (
+            &["--api-socket", "/nowhere/a", "unpublish", "1"],
+            1,
+            "/nowhere/a: no service answers",
+        ),
+    ] {
+        let output = datapath.cli(arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(status), "{arguments:?}: {said}");
+        assert!(said.contains(part), "{arguments:?}: {said}");
+        assert!(
+            !said.contains('\u{1b}'),
+            "colours without a terminal: {said:?}"
+        );
+        if status == 1 {
+            assert_eq!(said.lines().count(), 1, "{said}");
+        }
+    }
+    datapath.kill();
+    let output = datapath.cli(&["status"]);
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "active without a service: {output:?}"
+    );
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.contains("service: not running"), "{said}");
+}
+
+#[test]
+fn completions_and_manual_pages_know_every_command() {
+    let lab = Lab::new();
+    let datapath = Datapath::start(&lab, "");
+    for shell in ["bash", "zsh", "fish"] {
+        let script = datapath.cli(&["completions", shell]).stdout;
+        let script = String::from_utf8_lossy(&script).into_owned();
+        for word in ["publish", "flush", "monitor", "reply-src"] {
+            assert!(script.contains(word), "{shell}: {word}");
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_str().unwrap();
+    assert!(datapath.cli(&["man", path]).status.success());
+    for page in ["datapath.1", "datapath-flows.1", "datapath-publish.1"] {
+        let text = std::fs::read_to_string(dir.path().join(page)).unwrap();
+        assert!(text.contains(".SH SYNOPSIS"), "{page}");
+    }
+}
