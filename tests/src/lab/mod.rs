@@ -51,6 +51,11 @@ impl Netns {
             name,
             own: true,
         };
+        // Until it knows that nobody else has its link-local address, a router does not ask for neighbours.
+        run(netns
+            .command("sysctl")
+            .args(["-qw"])
+            .args(["all", "default"].map(|which| format!("net.ipv6.conf.{which}.accept_dad=0"))));
         netns.ip("link set lo up");
         netns
     }
