@@ -33,15 +33,21 @@ pub fn find<F: Maps>(
         Some(entry) => (entry, Tier::Established),
         None => (F::half().get_ptr_mut(&tuple)?, Tier::Half),
     };
-    // SAFETY: an entry's memory stays valid while the program runs (RCU); what is read may be of a moment
-    // ago, which is the moment that the packet was seen.
+    // SAFETY: an entry's memory stays an entry's while the program runs (RCU), though perhaps another's.
     let flow = unsafe { &mut *entry };
     if !is_alive(flow, direction, tier, now) {
         retire(&tuple, flow.partner(direction), flow.id);
         return None;
     }
-    track::track(flow, headers, &tuple, direction, tier, now);
     *to = flow.to;
+    // What follows may free the entry, or another CPU may have: then it is a new flow's by now. A half-open one
+    // that is still found where it was is the one that was read.
+    if tier == Tier::Half && F::half().get_ptr(&tuple) != Some(entry.cast_const()) {
+        // SAFETY: copied at once.
+        *to = unsafe { &*F::flows().get_ptr(&tuple)? }.to;
+        return Some(());
+    }
+    track::track(flow, headers, &tuple, direction, tier, now);
     Some(())
 }
 

@@ -2,7 +2,7 @@
 
 use aya_ebpf::bindings::BPF_NOEXIST;
 use datapath_common::{
-    conntrack::{Flow, tcp::State},
+    conntrack::{Flow, tcp::State, timeouts::SECOND},
     family::Family,
     ports::{MAX_TRIES, PortRange},
     proto,
@@ -21,6 +21,8 @@ use crate::{
 };
 
 const NOEXIST: u64 = BPF_NOEXIST as u64;
+/// Longer than it takes to put both entries of a flow in place.
+const OPENING: u64 = SECOND / 100;
 
 /// What is to be opened.
 pub struct Opening<F: Family> {
@@ -183,7 +185,9 @@ fn is_free<F: Maps>(key: &Tuple<F>, direction: Direction, now: u64) -> bool {
     };
     // SAFETY: valid while the program runs.
     let flow = unsafe { &*found };
-    if find::is_alive(flow, direction, tier, now) {
+    // Another CPU may be about to put the second entry in place.
+    let just_opened = now.saturating_sub(flow.created) < OPENING;
+    if just_opened || find::is_alive(flow, direction, tier, now) {
         return false;
     }
     find::retire(key, flow.partner(direction), flow.id);

@@ -32,16 +32,19 @@ pub fn track<F: Maps>(
     flow.bytes += bytes;
     count(flow.binding, bytes, 0);
     let tcp = headers.protocol == proto::TCP;
-    let control =
-        tcp && (headers.tcp_flags & proto::tcp::CONTROL != 0 || flow.state == State::SynRecv as u8);
-    if control || tier == Tier::Half {
-        attend(flow, headers, tuple, direction, tier);
-    }
     if tcp && headers.tcp_flags & proto::tcp::ACK != 0 {
         flow.acknowledged = headers.acknowledgment;
     }
-    if !tcp || State::from_raw(flow.state).is_some_and(State::refreshes) {
+    let original = flow.has(Flow::<F>::ORIGINAL);
+    let next = |state: State| state.next(original, headers.tcp_flags, false);
+    if !tcp || State::from_raw(flow.state).is_some_and(|state| next(state).refreshes()) {
         flow.last_seen = now;
+    }
+    let control =
+        tcp && (headers.tcp_flags & proto::tcp::CONTROL != 0 || flow.state == State::SynRecv as u8);
+    // Last: a promoted entry is freed where it was, and at once another flow's.
+    if control || tier == Tier::Half {
+        attend(flow, headers, tuple, direction, tier);
     }
 }
 

@@ -2,6 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests wait in real time")]
 
+mod collisions;
 mod families;
 mod icmp;
 
