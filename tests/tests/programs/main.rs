@@ -10,6 +10,7 @@ mod hop_limit;
 mod host;
 mod icmp_error;
 mod inward;
+mod mangled;
 mod outward;
 mod ports;
 mod test_run;
