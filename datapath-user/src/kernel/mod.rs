@@ -1,5 +1,6 @@
 //! The kernel side: loading and pinning the programs, attaching them, and the maps as typed tables.
 
+pub mod adopt;
 pub mod attach;
 pub mod batch;
 pub mod cgroup;

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned, programs::SchedClassifier};
 use datapath_common::names;
 
-use super::{cgroup, pins};
+use super::{adopt, cgroup, pins};
 use crate::config::Config;
 
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/datapath-ebpf"));
@@ -19,6 +19,7 @@ const MAX_HALF: u32 = 131_072;
 pub fn load(config: &Config) -> Result<Ebpf> {
     pins::prepare(&config.pin_dir)?;
     let maps = pins::maps(&config.pin_dir);
+    adopt::check(OBJECT, &maps)?;
     let mut loader = EbpfLoader::new();
     // Two entries a flow.
     let flows = config.conntrack.max_flows.saturating_mul(2);

@@ -6,7 +6,9 @@ use std::{
     process::{Child, Command, Output, Stdio},
 };
 
-use super::{DockerLab, Lab, PATIENCE, run};
+use serde_json::Value;
+
+use super::{DockerLab, Lab, PATIENCE, run, wait_until};
 
 /// The running service. When dropped, it is ended and everything is taken out of the kernel.
 #[derive(Debug)]
@@ -80,10 +82,17 @@ impl Datapath {
         self.child.wait().expect("the service ends");
     }
 
-    /// Starts another service on the same pins.
+    /// Starts another service on the same pins, and waits until it is that one which serves.
     pub fn restart(&mut self) {
         self.child = spawn(&self.netns, &self.config);
-        self.wait();
+        // Without a service the datapath is active too.
+        wait_until("the new service is ready", || {
+            let status = self.cli(&["status", "--json"]).stdout;
+            serde_json::from_slice::<Value>(&status).is_ok_and(|status| {
+                let service = &status["service"];
+                service["pid"] == self.child.id() && service["ready"] == true
+            })
+        });
     }
 
     /// Where its API is.

@@ -6,5 +6,6 @@ mod api;
 mod cli;
 mod collect;
 mod flows;
+mod lifecycle;
 mod monitor;
 mod talk;

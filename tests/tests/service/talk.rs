@@ -38,8 +38,14 @@ pub(crate) struct Talk(BufReader<TcpStream>);
 impl Talk {
     /// Opens one.
     pub(crate) fn open(netns: &Netns, to: &str) -> Result<Self> {
+        let to = to.to_owned();
+        netns.enter(move || Self::open_here(&to))
+    }
+
+    /// Opens one from the namespace that this thread is in.
+    pub(crate) fn open_here(to: &str) -> Result<Self> {
         let to: SocketAddr = to.parse().expect("an address");
-        let stream = netns.enter(move || TcpStream::connect_timeout(&to, SOON))?;
+        let stream = TcpStream::connect_timeout(&to, SOON)?;
         stream.set_read_timeout(Some(SOON))?;
         stream.set_nodelay(true)?;
         let mut talk = Self(BufReader::new(stream));
