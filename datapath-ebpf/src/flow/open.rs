@@ -17,6 +17,7 @@ use super::{
 use crate::{
     bpf,
     maps::{Maps, SETTINGS},
+    nat::mapping,
     parse::Headers,
 };
 
@@ -66,6 +67,9 @@ pub fn open<F: Maps, U: Fn(u16) -> bool>(
     flow.last_seen = opening.now;
     (flow.binding, flow.binding_generation) = opening.binding;
     (flow.address, flow.address_generation) = opening.address;
+    if opening.fixed && opening.flags & Flow::<F>::ROUTED == 0 {
+        flow.mapping_due = mapping::next_push(settings, opening.now);
+    }
     if opening.tuple.protocol == proto::TCP {
         flow.state = State::SynSent as u8;
     }

@@ -1,7 +1,7 @@
 //! A packet's mark on its flow: counters, the idle clock, TCP's state, and promotion once it is answered.
 
 use datapath_common::{
-    conntrack::{Flow, tcp::State},
+    conntrack::{Flow, tcp::State, timeouts::SECOND},
     proto,
     settings::slots,
     tuple::{Direction, Tuple},
@@ -10,6 +10,7 @@ use datapath_common::{
 use super::find::Tier;
 use crate::{
     maps::{BINDING_STATS, Maps},
+    nat::mapping,
     parse::Headers,
 };
 
@@ -39,6 +40,9 @@ pub fn track<F: Maps>(
     let next = |state: State| state.next(original, headers.tcp_flags, false);
     if !tcp || State::from_raw(flow.state).is_some_and(|state| next(state).refreshes()) {
         flow.last_seen = now;
+    }
+    if original && flow.mapping_due != 0 && now / SECOND >= u64::from(flow.mapping_due) {
+        flow.mapping_due = mapping::push_forward(tuple, &flow.to, now);
     }
     let control =
         tcp && (headers.tcp_flags & proto::tcp::CONTROL != 0 || flow.state == State::SynRecv as u8);

@@ -9,7 +9,7 @@ use datapath_common::{
     proto,
     reason::Reason,
     settings::Settings,
-    tuple::Direction,
+    tuple::{Direction, Endpoints, Tuple},
     uplink::UplinkAddress,
 };
 
@@ -96,6 +96,38 @@ pub fn port<P: Packet, F: Maps>(
     half.port = port;
     let _ = F::mappings().insert(inside, &*half, 0);
     Ok(port)
+}
+
+/// A flow's own packets keep the mapping that it uses, until a while after the last of them. Returns when that
+/// is to be done again, in seconds of the kernel's clock: twice in the time that a mapping is kept.
+#[inline(never)]
+pub fn push_forward<F: Maps>(tuple: &Tuple<F>, to: &Endpoints<F>, now: u64) -> u32 {
+    let Some(settings) = SETTINGS.get(0) else {
+        return 0;
+    };
+    let deadline = now + settings.timeouts.mapping + GRACE;
+    let protocol = tuple.protocol;
+    let inside = MappingKey::new(tuple.src, tuple.sport, protocol, Direction::FromEndpoint);
+    let outside = MappingKey::new(to.src, to.sport, protocol, Direction::ToEndpoint);
+    for (key, addr, port) in [
+        (inside, to.src, to.sport),
+        (outside, tuple.src, tuple.sport),
+    ] {
+        if let Some(found) = F::mappings().get_ptr_mut(key) {
+            // SAFETY: valid while the program runs.
+            let mapping = unsafe { &mut *found };
+            if mapping.addr == addr && mapping.port == port {
+                mapping.deadline = deadline;
+            }
+        }
+    }
+    next_push(settings, now)
+}
+
+/// When a flow that uses a mapping pushes it forward next.
+#[inline(always)]
+pub fn next_push(settings: &Settings, now: u64) -> u32 {
+    ((now + settings.timeouts.mapping / 2) / SECOND) as u32
 }
 
 /// A search for an outside port.

@@ -5,8 +5,14 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
-use datapath_common::reason::Reason;
-use datapath_tests::lab::{tcp_echo, udp_echo};
+use aya::maps::{HashMap, Map, MapData};
+use datapath_common::{
+    abi,
+    family::V4,
+    mapping::{Mapping, MappingKey},
+    reason::Reason,
+};
+use datapath_tests::lab::{tcp_echo, udp_echo, wait_until};
 
 use crate::{
     case::{DROP, GO_ON},
@@ -102,6 +108,40 @@ fn a_mapping_is_the_same_to_everybody() {
             }
         }
     }
+}
+
+/// RFC 4787, REQ-6: what the endpoint sends keeps the mapping, and what is sent to it does not.
+#[test]
+fn a_mapping_lives_as_long_as_its_flow_is_used() {
+    let host = Host::with("forwarding = \"kernel\"", "[conntrack]\nmapping = \"1s\"\n");
+    let [net, _] = nets();
+    let (inside, server) = (net.endpoint(4321), net.world(53));
+    let deadlines = || -> BTreeSet<u64> {
+        let map = host
+            .datapath
+            .pins()
+            .join(format!("maps-v{}/MAPPINGS4", abi::VERSION));
+        let map = Map::LruHashMap(MapData::from_pin(map).unwrap());
+        let mappings: HashMap<_, MappingKey<V4>, Mapping<V4>> = map.try_into().unwrap();
+        mappings
+            .iter()
+            .map(|entry| entry.unwrap().1.deadline)
+            .collect()
+    };
+    host.case("the first", Hook::Leaves, udp(inside, server))
+        .becomes(Reason::Masquerade, udp(net.host(4321), server));
+    let first = deadlines();
+    assert_eq!(first.len(), 1, "both halves end together");
+    wait_until("the mapping to be pushed forward", || {
+        host.case("an answer", Hook::Arrives, udp(server, net.host(4321)))
+            .becomes(Reason::Flow, udp(server, inside));
+        let before = deadlines();
+        host.case("the next", Hook::Leaves, udp(inside, server))
+            .becomes(Reason::Flow, udp(net.host(4321), server));
+        assert_eq!(before, first, "an answer pushed it");
+        deadlines() > first
+    });
+    assert_eq!(deadlines().len(), 1, "one half was left behind");
 }
 
 #[test]
