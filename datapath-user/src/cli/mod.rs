@@ -9,7 +9,7 @@ mod show;
 
 pub use self::output::is_closed;
 
-use std::path::PathBuf;
+use std::{io::IsTerminal as _, path::PathBuf};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -171,9 +171,13 @@ fn log(verbose: u8) {
     let level = if verbose > 0 { "debug" } else { "info" };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
+    // In a journal or a file colours are noise; and whoever says NO_COLOR means it (no-color.org).
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let colours = !refused && std::io::stderr().is_terminal();
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(colours)
         .with_target(false)
         .init();
 }

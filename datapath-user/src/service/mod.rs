@@ -5,6 +5,7 @@
 mod collector;
 mod handle;
 mod state;
+mod systemd;
 mod wanted;
 
 use std::{
@@ -24,7 +25,7 @@ use tokio::{
 use tracing::{error, info, warn};
 
 pub use self::handle::Handle;
-use self::state::State;
+use self::{state::State, systemd::Watchdog};
 use crate::{
     config::Config,
     lock::Lock,
@@ -75,16 +76,19 @@ pub async fn run(config: Config, path: Option<PathBuf>) -> Result<()> {
     let server = crate::api::server::serve(listener, handle);
     tokio::pin!(server);
     info!("the datapath is active");
-    notify(&[sd_notify::NotifyState::Ready]);
+    systemd::ready();
+    let mut watchdog = Watchdog::new();
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hangup.recv() => {
+                systemd::reloading();
                 state.reload(path.as_deref());
                 docker = state.docker();
                 collector.set_period(state.config().conntrack.gc_interval);
                 heal.reset_immediately();
+                systemd::ready();
             }
             Some(()) = netlink.changed.recv() => {
                 retry(state.forget_ways());
@@ -93,6 +97,7 @@ pub async fn run(config: Config, path: Option<PathBuf>) -> Result<()> {
             }
             () = news(&mut docker) => retry(state.reconcile(&netlink).await),
             _ = firewall.tick() => retry(state.watch_firewall()),
+            () = watchdog.alive() => {}
             _ = heal.tick() => retry(state.reconcile(&netlink).await),
             Some(request) = requests.recv() => state.answer(request),
             ended = &mut server => {
@@ -101,7 +106,7 @@ pub async fn run(config: Config, path: Option<PathBuf>) -> Result<()> {
             }
         }
     }
-    notify(&[sd_notify::NotifyState::Stopping]);
+    systemd::stopping();
     info!("the service ends; the datapath goes on without it");
     drop(fs::remove_file(&state.config().api_socket));
     drop(lock);
@@ -122,12 +127,6 @@ async fn news(docker: &mut Option<watch::Receiver<View>>) {
 fn retry(result: Result<()>) {
     if let Err(error) = result {
         error!("not everything could be brought into force, trying again: {error:#}");
-    }
-}
-
-fn notify(state: &[sd_notify::NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
-        warn!("systemd could not be told: {error}");
     }
 }
 

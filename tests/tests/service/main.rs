@@ -8,4 +8,5 @@ mod collect;
 mod flows;
 mod lifecycle;
 mod monitor;
+mod systemd;
 mod talk;
