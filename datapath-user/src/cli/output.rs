@@ -4,7 +4,7 @@
 use std::io::{self, BufWriter, StdoutLock, Write as _};
 
 use anyhow::Result;
-use comfy_table::{Table, presets};
+use comfy_table::Table;
 use serde::Serialize;
 
 /// Standard output.
@@ -30,7 +30,6 @@ pub(super) fn line(text: &str) -> Result<()> {
 /// An empty table.
 pub(super) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
     table.set_header(header.to_vec());
     table
 }
