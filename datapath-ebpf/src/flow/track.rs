@@ -46,8 +46,10 @@ pub fn track<F: Maps>(
     }
     let control =
         tcp && (headers.tcp_flags & proto::tcp::CONTROL != 0 || flow.state == State::SynRecv as u8);
+    // Among the half-open, only an answer changes anything beside that.
+    let answer = tier == Tier::Half && !original;
     // Last: a promoted entry is freed where it was, and at once another flow's.
-    if control || tier == Tier::Half {
+    if control || answer {
         attend(flow, headers, tuple, direction, tier);
     }
 }

@@ -2,7 +2,7 @@
 
 pub mod tc;
 
-use datapath_common::{event::HEAD, family::Family, reason::Reason};
+use datapath_common::{checksum, event::HEAD, family::Family, reason::Reason};
 
 /// What a checksum's covered change was, since the kernel treats the two differently where the hardware is
 /// still to fill the checksum in (`CHECKSUM_PARTIAL`): then the field holds the pseudo-header's sum alone.
@@ -35,7 +35,14 @@ pub trait Packet {
     /// Writes one.
     fn write<T: Copy>(&mut self, offset: u32, value: &T) -> Result<(), Reason>;
     /// Mends the IPv4 header's checksum.
-    fn mend_header_checksum(&mut self, offset: u32, difference: u32) -> Result<(), Reason>;
+    ///
+    /// What the kernel knows of the whole packet's sum (`CHECKSUM_COMPLETE`) stays right: the change of the checksum
+    /// makes up for that of the words it covers.
+    #[inline(always)]
+    fn mend_header_checksum(&mut self, offset: u32, difference: u32) -> Result<(), Reason> {
+        let old: u16 = self.read(offset)?;
+        self.write(offset, &checksum::mend(old, difference))
+    }
     /// Mends a checksum behind the IP header. `udp` says that 0 means "none".
     fn mend_checksum(
         &mut self,

@@ -12,9 +12,9 @@ use aya_ebpf::{
         bpf_redir_neigh, bpf_sock_tuple,
     },
     helpers::generated::{
-        bpf_check_mtu, bpf_csum_update, bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_redirect,
-        bpf_redirect_neigh, bpf_redirect_peer, bpf_sk_lookup_udp, bpf_sk_release,
-        bpf_skb_load_bytes, bpf_skb_store_bytes, bpf_skc_lookup_tcp,
+        bpf_check_mtu, bpf_csum_update, bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh,
+        bpf_redirect_peer, bpf_sk_lookup_udp, bpf_sk_release, bpf_skb_load_bytes,
+        bpf_skb_store_bytes, bpf_skc_lookup_tcp,
     },
     programs::TcContext,
 };
@@ -179,15 +179,6 @@ impl Packet for Tc {
         let from = core::ptr::from_ref(value).cast::<c_void>();
         // SAFETY: the helper reads `size_of::<T>()` bytes of `value`.
         match unsafe { bpf_skb_store_bytes(self.skb(), offset, from, size_of::<T>() as u32, 0) } {
-            0 => Ok(()),
-            _ => Err(Reason::RewriteFailed),
-        }
-    }
-
-    #[inline(always)]
-    fn mend_header_checksum(&mut self, offset: u32, difference: u32) -> Result<(), Reason> {
-        // SAFETY: plain integers; the kernel checks the offset. Size 0 says that `to` is a difference.
-        match unsafe { bpf_l3_csum_replace(self.skb(), offset, 0, u64::from(difference), 0) } {
             0 => Ok(()),
             _ => Err(Reason::RewriteFailed),
         }
