@@ -53,6 +53,17 @@ macro_rules! reasons {
                 match self { $(Self::$name => Outcome::$outcome,)+ }
             }
 
+            /// Whether such a drop is something that the operator should hear of without asking: it means that
+            /// something ran out, or is not as it should be.
+            #[must_use]
+            #[inline(always)]
+            pub const fn is_alarming(self) -> bool {
+                matches!(
+                    self,
+                    Self::PortsExhausted | Self::NoAddress | Self::TableFull | Self::RewriteFailed
+                )
+            }
+
             /// What it means, in a sentence.
             #[must_use]
             pub const fn meaning(self) -> &'static str {

@@ -9,6 +9,7 @@
     reason = "a program has no outside; `pub` says what a module offers the others"
 )]
 
+mod alarm;
 mod bpf;
 mod flow;
 mod forward;

@@ -3,7 +3,7 @@
 use aya_ebpf::bindings::{TC_ACT_REDIRECT, TC_ACT_SHOT, TC_ACT_UNSPEC};
 use datapath_common::reason::{Outcome, Reason};
 
-use crate::{maps::REASONS, monitor, packet::Packet};
+use crate::{alarm, maps::REASONS, monitor, packet::Packet};
 
 /// `Ok` went all the way, `Err` stopped somewhere: the reason says what that means.
 ///
@@ -36,6 +36,9 @@ pub fn finish<P: Packet>(packet: &P, reason: Reason) -> i32 {
         Outcome::Translate | Outcome::Pass => TC_ACT_UNSPEC,
         Outcome::Drop => {
             monitor::tell(packet, reason);
+            if reason.is_alarming() {
+                alarm::raise(packet, reason);
+            }
             TC_ACT_SHOT
         }
     }

@@ -71,6 +71,8 @@ pub trait Packet {
     fn is_handed_over(&mut self) -> bool;
     /// Whether an interface exists and takes packets of this size, cut in segments if it is a train of them.
     fn fits(&self, ifindex: u32) -> bool;
+    /// Tells the service's log that it was dropped.
+    fn log(&self, reason: Reason);
     /// Whether a socket of the host would take the packet of these endpoints: TCP or UDP, connected or not.
     fn host_socket<F: Family>(&self, protocol: u8, packet: &SocketTuple<F>) -> bool;
 }

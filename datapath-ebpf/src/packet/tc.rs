@@ -278,6 +278,12 @@ impl Packet for Tc {
     }
 
     #[inline(always)]
+    fn log(&self, reason: Reason) {
+        // The service's half knows the reason by its number, and has the words.
+        aya_log_ebpf::warn!(&self.ctx, "{} {}", reason as u32, self.ifindex());
+    }
+
+    #[inline(always)]
     fn host_socket<F: Family>(&self, protocol: u8, packet: &SocketTuple<F>) -> bool {
         let tuple = core::ptr::from_ref(packet)
             .cast_mut()

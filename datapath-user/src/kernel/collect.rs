@@ -14,6 +14,7 @@ use datapath_common::{
     fragment::{FragmentKey, FragmentNote},
     mapping::{Mapping, MappingKey},
     tuple::{Direction, Tuple},
+    way::HopKey,
 };
 
 use super::{
@@ -39,6 +40,8 @@ pub struct Collected {
     pub mappings: u64,
     /// Of datagrams under way in fragments.
     pub fragments: u64,
+    /// Of next hops that no packet took lately.
+    pub hops: u64,
 }
 
 /// Goes through all maps whose entries expire, once.
@@ -61,6 +64,7 @@ where
     Mapping<F>: Pod,
     FragmentKey<F>: Pod,
     FragmentNote<F>: Pod,
+    HopKey<F>: Pod,
 {
     for tier in [Tier::Half, Tier::Established] {
         let table = tables.tier::<F>(tier)?;
@@ -86,6 +90,8 @@ where
     collected.fragments += sweep(&batched, &mut writable, |_, note| {
         note.deadline <= judge.now
     })?;
+    let (batched, mut writable) = tables.hops::<F>()?;
+    collected.hops += sweep(&batched, &mut writable, |_, hop| !hop.is_fresh(judge.now))?;
     Ok(())
 }
 

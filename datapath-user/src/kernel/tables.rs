@@ -226,13 +226,13 @@ impl Tables {
         self.hash(F::ENDPOINTS)
     }
 
-    /// The next hops.
+    /// The next hops, likewise.
     #[expect(clippy::missing_errors_doc, reason = "as `bindings`")]
-    pub fn hops<F: Tabled>(&self) -> Result<Table<HopKey<F>, Hop>>
+    pub fn hops<F: Tabled>(&self) -> Result<Both<HopKey<F>, Hop>>
     where
         HopKey<F>: Pod,
     {
-        self.hash(F::HOPS)
+        self.both(F::HOPS)
     }
 
     /// The settings.

@@ -4,6 +4,7 @@
 
 mod collector;
 mod handle;
+mod kernel_log;
 mod state;
 mod systemd;
 mod wanted;

@@ -8,7 +8,7 @@ use datapath_common::binding::Source;
 use tokio::{sync::watch, time::Instant};
 use tracing::{error, info, warn};
 
-use super::{collector::Collector, handle::Request, wanted};
+use super::{collector::Collector, handle::Request, kernel_log, wanted};
 use crate::{
     api::types::{Refusal, RefusalKind, Status},
     config::Config,
@@ -52,7 +52,8 @@ pub(super) struct State {
 impl State {
     /// Loads the programs, adopts the maps, and finds there what the API published.
     pub(super) fn load(config: Config) -> Result<Self> {
-        let ebpf = object::load(&config)?;
+        let mut ebpf = object::load(&config)?;
+        kernel_log::read(&mut ebpf).context("what the programs have to say")?;
         let tables = Tables::new(&config.pin_dir);
         let api = Pinned::open(&config.pin_dir)?
             .ports()?

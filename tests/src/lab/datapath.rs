@@ -2,8 +2,11 @@
 
 use std::{
     env, fs,
+    io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
+    sync::{Arc, Mutex},
+    thread,
 };
 
 use serde_json::Value;
@@ -17,6 +20,8 @@ pub struct Datapath {
     config: PathBuf,
     pins: PathBuf,
     child: Child,
+    /// What the service has said.
+    log: Arc<Mutex<String>>,
     _dir: tempfile::TempDir,
 }
 
@@ -51,12 +56,14 @@ impl Datapath {
         let api = dir.path().join("api.sock");
         let text = format!("pin_dir = {pins:?}\napi_socket = {api:?}\n{config}");
         fs::write(&file, text).expect("the configuration");
-        let child = spawn(netns, &file);
+        let log = Arc::default();
+        let child = spawn(netns, &file, &log);
         let datapath = Self {
             netns: netns.to_owned(),
             config: file,
             pins,
             child,
+            log,
             _dir: dir,
         };
         datapath.wait();
@@ -84,7 +91,7 @@ impl Datapath {
 
     /// Starts another service on the same pins, and waits until it is that one which serves.
     pub fn restart(&mut self) {
-        self.child = spawn(&self.netns, &self.config);
+        self.child = spawn(&self.netns, &self.config, &self.log);
         // Without a service the datapath is active too.
         wait_until("the new service is ready", || {
             let status = self.cli(&["status", "--json"]).stdout;
@@ -99,6 +106,12 @@ impl Datapath {
     #[must_use]
     pub fn api_socket(&self) -> PathBuf {
         self.config.with_file_name("api.sock")
+    }
+
+    /// Everything that the service has said until now.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.log.lock().expect("nobody panics with it").clone()
     }
 
     /// Where it pins.
@@ -132,14 +145,27 @@ impl Drop for Datapath {
     }
 }
 
-fn spawn(netns: &str, config: &Path) -> Child {
-    program(netns)
+/// Starts the service. What it says is shown, and kept.
+fn spawn(netns: &str, config: &Path, log: &Arc<Mutex<String>>) -> Child {
+    let mut child = program(netns)
         .arg("run")
         .arg("--config")
         .arg(config)
         .stdin(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn()
-        .expect("the service starts")
+        .expect("the service starts");
+    let said = BufReader::new(child.stderr.take().expect("its log"));
+    let log = log.clone();
+    thread::spawn(move || {
+        for line in said.lines().map_while(Result::ok) {
+            eprintln!("{line}");
+            let mut log = log.lock().expect("nobody panics with it");
+            log.push_str(&line);
+            log.push('\n');
+        }
+    });
+    child
 }
 
 /// The program, in a network namespace. `nsenter` becomes the program, so its process is the service's.

@@ -2,6 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests wait in real time")]
 
+mod alarm;
 mod api;
 mod cli;
 mod collect;
