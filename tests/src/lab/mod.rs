@@ -23,6 +23,7 @@ use std::{
 
 use nix::sched::{CloneFlags, setns};
 
+use self::cleanup::Cleanup;
 pub use self::{
     datapath::Datapath,
     docker::{Docker, DockerLab},
@@ -135,6 +136,8 @@ pub struct Lab {
     pub host: Netns,
     /// A container.
     pub container: Netns,
+    // Last: what the others took down themselves is not there any more.
+    _cleanup: Cleanup,
 }
 
 impl Lab {
@@ -147,6 +150,13 @@ impl Lab {
     pub fn new() -> Self {
         let name = unused_name();
         let lab = Self {
+            _cleanup: Cleanup::stand_by(&format!(
+                "for netns in $(ip netns list | grep -o '^{name}-[^ ]*'); do
+                   for pid in $(ip netns pids $netns); do kill -9 $pid; done
+                   ip netns del $netns
+                 done
+                 rm -rf /sys/fs/bpf/{name}"
+            )),
             lan: Netns::new(&name, "lan"),
             host: Netns::new(&name, "host"),
             container: Netns::new(&name, "c"),
