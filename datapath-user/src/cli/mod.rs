@@ -19,7 +19,8 @@ use crate::{
         Config,
         ports::{HostPorts, PublishArg},
     },
-    kernel::detach,
+    kernel::{detach, tables::Tables},
+    reconcile::isolation,
     service,
 };
 
@@ -149,6 +150,10 @@ impl Cli {
             Command::Man { dir } => generate::man(&dir),
             Command::Stats { json } => show::stats(&config.pin_dir, json),
             Command::Detach => {
+                let tables = Tables::new(&config.pin_dir);
+                if tables.exist() {
+                    runtime()?.block_on(isolation::release(&tables))?;
+                }
                 let removed = detach::detach(&config.pin_dir)?;
                 let lines: Vec<_> = removed.iter().map(|pin| format!("removed {pin}")).collect();
                 if lines.is_empty() {

@@ -4,6 +4,7 @@
 mod apply;
 mod endpoints;
 pub mod forwarding;
+pub mod isolation;
 mod slots;
 
 use std::{

@@ -1,6 +1,9 @@
 //! What the service knows, and what it does about it.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use anyhow::{Context as _, Result};
 use aya::Ebpf;
@@ -17,6 +20,7 @@ use crate::{
     reconcile::{
         self, Desired,
         forwarding::{self, Ways},
+        isolation,
     },
     sources::{
         docker::{self, View},
@@ -42,6 +46,8 @@ pub(super) struct State {
     stamp: Stamp,
     /// How packets are sent on.
     ways: Ways,
+    /// Ports that were isolated by this service.
+    isolated: BTreeSet<u32>,
     adopted: bool,
     started: Instant,
     problems: Vec<String>,
@@ -68,6 +74,7 @@ impl State {
         Ok(Self {
             firewall: Firewall::open(),
             stamp: Stamp::default(),
+            isolated: BTreeSet::new(),
             ways,
             docker: follow(&config),
             config,
@@ -95,7 +102,8 @@ impl State {
     /// Looks at the host's network, and brings maps and hooks to what should be.
     pub(super) async fn reconcile(&mut self, netlink: &Netlink) -> Result<()> {
         let host = netlink.dump().await?;
-        self.apply(host)
+        let result = self.apply(host);
+        result.and(isolation::apply(netlink, &self.desired, &mut self.isolated).await)
     }
 
     fn apply(&mut self, host: Host) -> Result<()> {

@@ -2,3 +2,4 @@
 
 mod hairpin;
 mod host;
+mod icc;

@@ -19,6 +19,8 @@ pub struct Link {
     pub mac: Option<Mac>,
     /// It is one end of a veth pair whose other end is in another network namespace: an endpoint's port.
     pub leads_elsewhere: bool,
+    /// A bridge's port that talks to no other isolated one.
+    pub isolated: bool,
 }
 
 /// An address of the host.

@@ -12,11 +12,14 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use netlink_packet_route::{
     AddressFamily,
     address::{AddressAttribute, AddressHeaderFlags, AddressScope},
-    link::{InfoKind, LinkAttribute, LinkInfo, LinkLayerType},
+    link::{InfoBridgePort, InfoKind, InfoPortData, LinkAttribute, LinkInfo, LinkLayerType},
     route::{RouteAttribute, RouteHeader, RouteMetric, RouteType},
     rule::RuleAttribute,
 };
-use rtnetlink::{Handle, IpVersion, MulticastGroup, RouteMessageBuilder, new_multicast_connection};
+use rtnetlink::{
+    Handle, IpVersion, LinkBridgePort, MulticastGroup, RouteMessageBuilder,
+    new_multicast_connection,
+};
 use tokio::sync::mpsc;
 
 /// A connection to the kernel, and a wake-up for every change.
@@ -74,6 +77,15 @@ impl Netlink {
         })
     }
 
+    /// Sets a bridge port's `isolated` flag.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub async fn isolate(&self, ifindex: u32, isolated: bool) -> Result<()> {
+        let message = LinkBridgePort::new(ifindex).isolated(isolated).build();
+        Ok(self.handle.link().set_port(message).execute().await?)
+    }
+
     async fn links(&self) -> Result<Vec<Link>> {
         let mut links = Vec::new();
         let mut dump = self.handle.link().get().execute();
@@ -85,6 +97,7 @@ impl Netlink {
                 master: None,
                 mac: None,
                 leads_elsewhere: false,
+                isolated: false,
             };
             let (mut veth, mut elsewhere) = (false, false);
             for attribute in message.attributes {
@@ -96,6 +109,7 @@ impl Netlink {
                     link.mac = bytes.try_into().ok();
                 } else if let LinkAttribute::LinkInfo(infos) = attribute {
                     veth = infos.contains(&LinkInfo::Kind(InfoKind::Veth));
+                    link.isolated = infos.iter().any(is_isolated);
                 } else if let LinkAttribute::LinkNetNsId(_) = attribute {
                     elsewhere = true;
                 }
@@ -202,6 +216,13 @@ impl Netlink {
         }
         Ok(false)
     }
+}
+
+fn is_isolated(info: &LinkInfo) -> bool {
+    let LinkInfo::PortData(InfoPortData::BridgePort(port)) = info else {
+        return false;
+    };
+    port.contains(&InfoBridgePort::Isolated(true))
 }
 
 fn hop_address(hop: &netlink_packet_route::route::RouteAddress) -> Option<IpAddr> {
