@@ -5,8 +5,10 @@
 
 use std::{
     fs, io,
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    os::fd::{AsRawFd as _, OwnedFd},
 };
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
 use super::PASSED;
 
@@ -45,7 +47,7 @@ pub(super) struct Summary {
 struct Family {
     tool: &'static str,
     names: &'static str,
-    domain: i32,
+    domain: AddressFamily,
     level: i32,
     /// Where `target_offset` stands in an entry.
     target_offset: usize,
@@ -55,14 +57,14 @@ const FAMILIES: [Family; 2] = [
     Family {
         tool: "iptables",
         names: "/proc/thread-self/net/ip_tables_names",
-        domain: libc::AF_INET,
+        domain: AddressFamily::Inet,
         level: libc::SOL_IP,
         target_offset: 88,
     },
     Family {
         tool: "ip6tables",
         names: "/proc/thread-self/net/ip6_tables_names",
-        domain: libc::AF_INET6,
+        domain: AddressFamily::Inet6,
         level: libc::SOL_IPV6,
         target_offset: 140,
     },
@@ -111,19 +113,13 @@ fn tables(family: &Family) -> Vec<String> {
 }
 
 fn summary(family: &Family, table: &str) -> io::Result<Summary> {
-    // SAFETY: plain integers.
-    let socket = unsafe {
-        libc::socket(
-            family.domain,
-            libc::SOCK_RAW | libc::SOCK_CLOEXEC,
-            libc::IPPROTO_RAW,
-        )
-    };
-    if socket < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: opened just now, and nobody else's.
-    let socket = unsafe { OwnedFd::from_raw_fd(socket) };
+    // Of datagrams: a raw one, which the tools use, would need another capability.
+    let socket = socket(
+        family.domain,
+        SockType::Datagram,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )?;
     let mut name = [0; NAME];
     for (place, byte) in name.iter_mut().take(NAME - 1).zip(table.bytes()) {
         *place = byte;
