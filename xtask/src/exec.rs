@@ -75,10 +75,11 @@ pub fn capture(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&stdout).trim().to_owned())
 }
 
-/// `command` as one would type it, with the variables that it is given.
+/// `command` as one would type it, with the variables that it is given; not `PATH`, which is long, and whoever types
+/// has one.
 pub fn shown(command: &Command) -> String {
     let variables = command.get_envs().filter_map(|(name, value)| {
-        let value = value?;
+        let value = value.filter(|_| name != "PATH")?;
         Some(format!("{}={}", name.display(), quoted(value)))
     });
     variables
@@ -107,6 +108,7 @@ mod tests {
         let mut command = Command::new("grep");
         command
             .env("LC_ALL", "C")
+            .env("PATH", "/usr/bin:/bin")
             .args(["-e", "it's here", "", "a-b/c.d"]);
         assert_eq!(
             shown(&command),
