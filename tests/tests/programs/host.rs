@@ -97,16 +97,19 @@ pub(crate) enum Hook {
     Leaves,
     /// It came from an endpoint through the bridge.
     Bridge,
+    /// An endpoint sent it, and its bridge does not have it yet.
+    Port,
 }
 
 impl Hook {
-    const ALL: [Self; 3] = [Self::Arrives, Self::Leaves, Self::Bridge];
+    const ALL: [Self; 4] = [Self::Arrives, Self::Leaves, Self::Bridge, Self::Port];
 
     const fn program(self) -> &'static str {
         match self {
             Self::Arrives => "uplink_ingress",
             Self::Leaves => "uplink_egress",
             Self::Bridge => "bridge_ingress",
+            Self::Port => "veth_ingress",
         }
     }
 
@@ -114,6 +117,7 @@ impl Hook {
         match self {
             Self::Arrives | Self::Leaves => "eth0",
             Self::Bridge => "docker0",
+            Self::Port => "vc",
         }
     }
 }

@@ -13,4 +13,5 @@ mod inward;
 mod mangled;
 mod outward;
 mod ports;
+mod shortcut;
 mod test_run;
