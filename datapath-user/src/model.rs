@@ -69,7 +69,7 @@ pub struct Wanted {
     pub networks: Vec<Network>,
     /// The published ports.
     pub publications: Vec<Publication>,
-    /// Not every source has spoken yet.
+    /// Docker has not spoken yet.
     pub partial: bool,
     /// What two sources want that only one can have, a line each.
     pub conflicts: Vec<String>,

@@ -11,7 +11,7 @@ use aya::{
     maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuArray, RingBuf, lpm_trie},
 };
 use datapath_common::{
-    binding::{Binding, BindingKey, BindingStats, Source},
+    binding::{Binding, BindingKey, BindingStats},
     conntrack::Flow,
     event::{Monitor, Written},
     family::{Addr4, Addr6, Address as _, Family, V4, V6},
@@ -291,22 +291,6 @@ impl Tables {
             slots.push(entry?.1.slot);
         }
         Ok(slots)
-    }
-
-    /// Whether any port is published by this source.
-    #[expect(clippy::missing_errors_doc, reason = "as `bindings`")]
-    pub fn hold_ports_of(&self, source: Source) -> Result<bool> {
-        for entry in self.bindings::<V4>()?.iter() {
-            if entry?.1.source == source as u8 {
-                return Ok(true);
-            }
-        }
-        for entry in self.bindings::<V6>()?.iter() {
-            if entry?.1.source == source as u8 {
-                return Ok(true);
-            }
-        }
-        Ok(false)
     }
 
     /// How many entries a map may hold.

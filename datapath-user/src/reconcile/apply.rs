@@ -106,9 +106,6 @@ where
     }
 
     fn withdraw(&mut self, desired: &Desired) -> Result<usize> {
-        if desired.partial {
-            return Ok(0);
-        }
         let wanted = Self::wanted(desired);
         let present = self.bindings.iter().collect::<Result<Vec<_>, _>>()?;
         let mut withdrawn = 0;

@@ -41,7 +41,7 @@ pub struct Desired {
     pub publications: Vec<Publication>,
     /// The uplinks.
     pub uplinks: Vec<Link>,
-    /// Not every source has spoken yet: nothing is taken away.
+    /// Docker has not spoken yet: no network is taken away, which may be its.
     pub partial: bool,
     /// Named in the configuration, but not there: attached as soon as they come.
     pub missing: Vec<String>,

@@ -38,6 +38,8 @@ pub(super) struct State {
     api: BTreeMap<Listen, Publication>,
     /// What Docker wants, if it is followed.
     docker: Option<watch::Receiver<View>>,
+    /// The ports that were Docker's when this service began: they are until it speaks.
+    held: Vec<Publication>,
     /// Docker has to speak before the picture is whole.
     awaited: bool,
     desired: Desired,
@@ -56,19 +58,22 @@ pub(super) struct State {
 }
 
 impl State {
-    /// Loads the programs, adopts the maps, and finds there what the API published.
+    /// Loads the programs, adopts the maps, and finds there what the API published, and Docker.
     pub(super) fn load(config: Config) -> Result<Self> {
         let mut ebpf = object::load(&config)?;
         kernel_log::read(&mut ebpf).context("what the programs have to say")?;
         let tables = Tables::new(&config.pin_dir);
-        let api = Pinned::open(&config.pin_dir)?
-            .ports()?
-            .into_iter()
-            .map(|port| port.publication)
-            .filter(|publication| publication.source == Source::Api)
-            .map(|publication| (publication.listen, publication))
-            .collect();
-        let awaited = is_docker_awaited(&config, &tables)?;
+        let mut api = BTreeMap::new();
+        let mut held = Vec::new();
+        for port in Pinned::open(&config.pin_dir)?.ports()? {
+            match port.publication.source {
+                Source::Api => drop(api.insert(port.publication.listen, port.publication)),
+                Source::Docker => held.push(port.publication),
+                Source::File => {}
+            }
+        }
+        let present = config.docker.socket.exists() || !held.is_empty();
+        let awaited = config.docker.enabled.unwrap_or(present);
         let ways = Ways::default();
         reconcile::settings(&tables, &config, &ways)?;
         Ok(Self {
@@ -77,6 +82,7 @@ impl State {
             isolated: BTreeSet::new(),
             ways,
             docker: follow(&config),
+            held,
             config,
             ebpf,
             tables,
@@ -188,12 +194,13 @@ impl State {
 
     fn wanted(&self) -> Wanted {
         let view = self.docker_view();
-        wanted::gather(
-            &self.config,
-            &self.api,
-            view.as_ref(),
-            &self.desired.publications,
-        )
+        let docker = view.as_ref().map(|view| wanted::Docker {
+            snapshot: view.snapshot.as_ref(),
+            held: &self.held,
+            awaited: self.awaited,
+        });
+        let present = &self.desired.publications;
+        wanted::gather(&self.config, &self.api, docker, present)
     }
 
     fn docker_view(&self) -> Option<View> {
@@ -351,12 +358,4 @@ fn follow(config: &Config) -> Option<watch::Receiver<View>> {
     let wanted = config.docker.enabled != Some(false);
     let sure = config.docker.enabled == Some(true);
     wanted.then(|| docker::follow(config.docker.socket.clone(), sure))
-}
-
-/// Whether Docker has a part in what should be, so that nothing is complete before it has spoken.
-fn is_docker_awaited(config: &Config, tables: &Tables) -> Result<bool> {
-    match config.docker.enabled {
-        Some(enabled) => Ok(enabled),
-        None => Ok(config.docker.socket.exists() || tables.hold_ports_of(Source::Docker)?),
-    }
 }

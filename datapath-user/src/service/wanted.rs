@@ -5,21 +5,33 @@ use std::collections::{BTreeMap, btree_map::Entry};
 use crate::{
     config::Config,
     model::{Listen, Publication, Wanted},
-    sources::docker::View,
+    sources::docker::Snapshot,
 };
+
+/// What is known of Docker's wishes.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Docker<'a> {
+    /// What it said last, if it has spoken.
+    pub(super) snapshot: Option<&'a Snapshot>,
+    /// Its ports until then.
+    pub(super) held: &'a [Publication],
+    /// Nothing is whole before it has spoken.
+    pub(super) awaited: bool,
+}
 
 /// Puts them together. A port that two want stays with the one that has it in `present`, else it is the file's
 /// before the API's before Docker's. A bridge that the file names is as the file says.
 pub(super) fn gather(
     config: &Config,
     api: &BTreeMap<Listen, Publication>,
-    docker: Option<&View>,
+    docker: Option<Docker<'_>>,
     present: &[Publication],
 ) -> Wanted {
-    let snapshot = docker.and_then(|view| view.snapshot.as_ref());
+    let docker = docker.unwrap_or_default();
+    let snapshot = docker.snapshot;
     let mut wanted = Wanted {
         networks: config.networks.clone(),
-        partial: docker.is_some() && snapshot.is_none(),
+        partial: docker.awaited && snapshot.is_none(),
         ..Wanted::default()
     };
     for network in snapshot.iter().flat_map(|snapshot| &snapshot.networks) {
@@ -33,7 +45,7 @@ pub(super) fn gather(
         .map(|port| (port.listen, (port.source, &port.owner)))
         .collect();
     let file = config.publications.iter();
-    let docker = snapshot.iter().flat_map(|snapshot| &snapshot.publications);
+    let docker = snapshot.map_or(docker.held, |snapshot| &snapshot.publications);
     let mut ports: BTreeMap<Listen, &Publication> = BTreeMap::new();
     for port in file.chain(api.values()).chain(docker) {
         match ports.entry(port.listen) {
@@ -62,10 +74,7 @@ pub(super) fn gather(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        model::{Protocol, Source},
-        sources::docker::Snapshot,
-    };
+    use crate::model::{Protocol, Source};
 
     fn port(source: Source, owner: &str, to: &str) -> Publication {
         Publication {
@@ -87,15 +96,16 @@ mod tests {
             .map(|port| (port.listen, port))
             .into();
         let container = port(Source::Docker, "c0ffee", "172.17.0.3");
-        let view = View {
-            snapshot: Some(Snapshot {
-                publications: vec![container.clone()],
-                ..Snapshot::default()
-            }),
-            fault: None,
+        let snapshot = Snapshot {
+            publications: vec![container.clone()],
+            ..Snapshot::default()
+        };
+        let docker = Docker {
+            snapshot: Some(&snapshot),
+            ..Docker::default()
         };
         for (present, keeper) in [(vec![], "api"), (vec![container], "c0ffee")] {
-            let wanted = gather(&Config::default(), &api, Some(&view), &present);
+            let wanted = gather(&Config::default(), &api, Some(docker), &present);
             assert_eq!(wanted.publications.len(), 1);
             assert_eq!(wanted.publications[0].owner, keeper);
             let conflict = wanted.conflicts.concat();
@@ -108,10 +118,19 @@ mod tests {
     }
 
     #[test]
-    fn until_docker_has_spoken_the_picture_is_partial() {
-        let silent = View::default();
-        let gathered = |docker| gather(&Config::default(), &BTreeMap::new(), docker, &[]);
-        assert!(gathered(Some(&silent)).partial);
-        assert!(!gathered(None).partial);
+    fn until_docker_has_spoken_its_ports_stay_and_the_picture_is_partial_where_it_is_awaited() {
+        let held = [port(Source::Docker, "c0ffee", "172.17.0.3")];
+        for awaited in [true, false] {
+            let silent = Docker {
+                snapshot: None,
+                held: &held,
+                awaited,
+            };
+            let wanted = gather(&Config::default(), &BTreeMap::new(), Some(silent), &[]);
+            assert_eq!(wanted.partial, awaited);
+            assert_eq!(wanted.publications, held);
+        }
+        let wanted = gather(&Config::default(), &BTreeMap::new(), None, &[]);
+        assert!(!wanted.partial && wanted.publications.is_empty());
     }
 }

@@ -35,10 +35,20 @@ impl Datapath {
     /// Starts it with `keys` at the top of its file, before all tables.
     #[must_use]
     pub fn start_with(lab: &Lab, keys: &str, config: &str) -> Self {
+        Self::configured(lab, keys, "enabled = false", config)
+    }
+
+    /// Starts it with this `[docker]` section.
+    #[must_use]
+    pub fn beside(lab: &Lab, docker: &str) -> Self {
+        Self::configured(lab, "", docker, "")
+    }
+
+    fn configured(lab: &Lab, keys: &str, docker: &str, config: &str) -> Self {
         let network =
             "[[network]]\nbridge = \"docker0\"\nsubnets = [\"172.17.0.0/16\", \"fd00:17::/64\"]";
         let config =
-            format!("uplinks = [\"eth0\"]\n{keys}\n[docker]\nenabled = false\n{network}\n{config}");
+            format!("uplinks = [\"eth0\"]\n{keys}\n[docker]\n{docker}\n{network}\n{config}");
         Self::on(&lab.name, lab.host.name(), &config)
     }
 

@@ -2,5 +2,6 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests measure real time")]
 
+mod absent;
 mod engine;
 mod published;
