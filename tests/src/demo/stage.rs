@@ -14,8 +14,9 @@ const SHOWN: usize = 18;
 
 /// A Docker host, its engine, a neighbour, and datapath.
 pub(super) struct Stage {
-    pub(super) lab: DockerLab,
+    // Before the engine that it follows: its end is not the engine's failure.
     datapath: Datapath,
+    pub(super) lab: DockerLab,
 }
 
 impl Stage {
@@ -31,7 +32,7 @@ impl Stage {
         let datapath = Datapath::following(&lab, "");
         serve(&lab.lan);
         holds("both run");
-        Self { lab, datapath }
+        Self { datapath, lab }
     }
 
     /// Runs Docker's client, shows what it says, and returns it.

@@ -55,13 +55,13 @@ fn ports_of_every_kind_answer_and_close_with_their_container() {
     let answer = || udp_exchange(&lab.lan, "203.0.113.2:5300", "who?").unwrap_or_default();
     soon("a datagram", || answer().contains("names"));
     docker.run("own", &["-p", "127.0.0.1:9000:80"], &[]);
+    soon("the host itself", || {
+        gets_page(&lab.host, "http://127.0.0.1:9000/")
+    });
     assert!(
         !fetches(&lab, 9000),
         "a port on the loopback address answers the network"
     );
-    soon("the host itself", || {
-        gets_page(&lab.host, "http://127.0.0.1:9000/")
-    });
 
     docker.stop("fixed");
     // An attempt that nobody answers is given up early: a second SYN would come a second later.
@@ -116,15 +116,16 @@ fn a_container_goes_out_with_the_hosts_address_and_other_networks_do_not_see_it(
                 .success()
         });
     }
-    let address = docker.address("blue", "blue").to_string();
-    let mut curl = web.command("curl");
-    let output = curl
-        .args(["-s", "--max-time", "1", &format!("http://{address}/")])
-        .output();
-    assert!(
-        !output.unwrap().status.success(),
-        "one network reaches the other"
-    );
+    let url = |name, network| format!("http://{}/", docker.address(name, network));
+    for (one, url) in [(&web, url("blue", "blue")), (&blue, url("web", "bridge"))] {
+        assert!(gets_page(&lab.host, &url), "{url} serves nobody");
+        let mut curl = one.command("curl");
+        let output = curl.args(["-s", "--max-time", "1", &url]).output();
+        assert!(
+            !output.unwrap().status.success(),
+            "one network reaches the other: {url}"
+        );
+    }
 }
 
 #[test]
@@ -165,6 +166,17 @@ fn traffic_goes_on_while_the_engine_is_away() {
     datapath.kill();
     datapath.restart();
     assert!(fetches(&lab, 8080));
+    // But whoever else asks for a port still gets it, and gets rid of it.
+    let address = "172.17.0.2";
+    assert!(
+        datapath
+            .cli(&["publish", "9100:80", "--to", address])
+            .status
+            .success()
+    );
+    assert!(fetches(&lab, 9100));
+    assert!(datapath.cli(&["unpublish", "9100"]).status.success());
+    assert!(!fetches(&lab, 9100), "a withdrawn port answers");
     lab.docker.start();
     lab.docker.run("more", &["-p", "8081:80"], &[]);
     wait_until("the engine is followed again", || fetches(&lab, 8081));

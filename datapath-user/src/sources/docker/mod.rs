@@ -14,9 +14,11 @@ use std::{
 use anyhow::{Context as _, Result};
 use bollard::{
     API_DEFAULT_VERSION, Docker,
+    errors::Error,
+    models::EventMessage,
     query_parameters::{EventsOptionsBuilder, ListContainersOptions, ListNetworksOptions},
 };
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use tokio::{sync::watch, time};
 use tracing::{info, warn};
 
@@ -81,7 +83,8 @@ pub fn follow(socket: PathBuf, sure: bool) -> watch::Receiver<View> {
             let Err(error) = listen(&socket, &view, &mut wait).await else {
                 return;
             };
-            let fault = format!("{error:#}");
+            // The engine's own words may be part of it.
+            let fault = format!("{error:#}").escape_debug().to_string();
             let news = view
                 .send_if_modified(|view| view.fault.replace(fault.clone()) != Some(fault.clone()));
             if news {
@@ -119,19 +122,27 @@ async fn listen(socket: &Path, view: &watch::Sender<View>, wait: &mut Duration) 
             };
             std::mem::replace(view, next.clone()) != next
         });
-        *wait = BACKOFF.0;
         tokio::select! {
-            event = events.next() => match event {
-                Some(event) => {
-                    event.context("docker: the events ended")?;
-                    quiet = 0;
+            event = events.next() => {
+                happened(event)?;
+                // One listing answers for all that came meanwhile.
+                while let Some(event) = events.next().now_or_never() {
+                    happened(event)?;
                 }
-                None => anyhow::bail!("docker: the engine ended the connection"),
-            },
+                quiet = 0;
+            }
             () = time::sleep(RELIST[quiet]) => quiet = (quiet + 1).min(RELIST.len() - 1),
             () = view.closed() => return Ok(()),
         }
+        // Not before: an engine that lists and then hangs up is not there yet.
+        *wait = BACKOFF.0;
     }
+}
+
+/// What the next item of the events says: that they go on, or not.
+fn happened(event: Option<Result<EventMessage, Error>>) -> Result<()> {
+    let event = event.context("docker: the engine ended the connection")?;
+    event.map(drop).context("docker: the events ended")
 }
 
 async fn list(docker: &Docker) -> Result<Snapshot> {
