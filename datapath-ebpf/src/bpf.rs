@@ -2,7 +2,15 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_ns, bpf_loop};
+use aya_ebpf::{
+    bindings::BPF_NOEXIST,
+    helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_ns, bpf_loop},
+};
+
+/// A map's entry is inserted, or replaced.
+pub const ANY: u64 = 0;
+/// A map's entry is inserted, or it is an error.
+pub const NOEXIST: u64 = BPF_NOEXIST as u64;
 
 /// `CLOCK_MONOTONIC`, in nanoseconds.
 #[inline(always)]

@@ -13,15 +13,12 @@ use datapath_common::{
 };
 
 use crate::{
+    bpf::ANY,
     maps::{self, Maps, SETTINGS, Work},
+    nat::rewrite::HEADER_CHECKSUM,
     packet::Packet,
     parse::{Headers, Kind},
 };
-
-/// Offset of the IPv4 header's checksum.
-const HEADER_CHECKSUM: u32 = 10;
-/// The kernel's `BPF_ANY`: insert or replace.
-const ANY: u64 = 0;
 
 /// Whether packets may pass by the stack, and so by the host's own forward chains.
 #[inline(always)]

@@ -1,6 +1,5 @@
 //! A flow opened: the answers' tuple claimed, then both entries in place, or neither.
 
-use aya_ebpf::bindings::BPF_NOEXIST;
 use datapath_common::{
     conntrack::{Flow, tcp::State, timeouts::SECOND},
     family::Family,
@@ -15,13 +14,12 @@ use super::{
     track,
 };
 use crate::{
-    bpf,
+    bpf::{self, NOEXIST},
     maps::{Maps, SETTINGS},
     nat::mapping,
     parse::Headers,
 };
 
-const NOEXIST: u64 = BPF_NOEXIST as u64;
 /// Longer than it takes to put both entries of a flow in place.
 const OPENING: u64 = SECOND / 100;
 

@@ -9,13 +9,11 @@ use datapath_common::{
 
 use super::find::Tier;
 use crate::{
+    bpf::ANY,
     maps::{BINDING_STATS, Maps},
     nat::mapping,
     parse::Headers,
 };
-
-/// The kernel's `BPF_ANY`: insert or replace.
-const ANY: u64 = 0;
 
 /// Follows one packet.
 #[inline(always)]

@@ -1,7 +1,6 @@
 //! Endpoint-independent mappings (RFC 4787, REQ-1): one inside address and port shows one outside port to
 //! everybody.
 
-use aya_ebpf::bindings::BPF_NOEXIST;
 use datapath_common::{
     conntrack::timeouts::SECOND,
     mapping::{Mapping, MappingKey},
@@ -15,13 +14,11 @@ use datapath_common::{
 
 use super::masquerade;
 use crate::{
-    bpf,
+    bpf::{self, NOEXIST},
     maps::{self, Maps, SETTINGS},
     packet::Packet,
     parse::Headers,
 };
-
-const NOEXIST: u64 = BPF_NOEXIST as u64;
 
 /// How much longer than its flows a mapping is kept.
 const GRACE: u64 = 60 * SECOND;

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Offset of the IPv4 header's checksum.
-const HEADER_CHECKSUM: u32 = 10;
+pub const HEADER_CHECKSUM: u32 = 10;
 /// Offset of the identifier in an ICMP query.
 const ICMP_ID: u32 = 4;
 

@@ -13,6 +13,26 @@ use serde_json::Value;
 
 use super::{DockerLab, Lab, PATIENCE, run, wait_until};
 
+/// Ports of the lab's container that most tests publish, in both families.
+pub const PORTS: &str = r#"
+[[publish]]
+listen = "0.0.0.0:8080"
+to = "172.17.0.2:80"
+protocol = "tcp"
+[[publish]]
+listen = "0.0.0.0:5300"
+to = "172.17.0.2:53"
+protocol = "udp"
+[[publish]]
+listen = "[::]:8080"
+to = "[fd00:17::2]:80"
+protocol = "tcp"
+[[publish]]
+listen = "[::]:5300"
+to = "[fd00:17::2]:53"
+protocol = "udp"
+"#;
+
 /// The running service. When dropped, it is ended and everything is taken out of the kernel.
 #[derive(Debug)]
 pub struct Datapath {

@@ -25,7 +25,7 @@ use nix::sched::{CloneFlags, setns};
 
 use self::cleanup::Cleanup;
 pub use self::{
-    datapath::Datapath,
+    datapath::{Datapath, PORTS},
     docker::{Docker, DockerLab},
     servers::{tcp_echo, tcp_exchange, udp_echo, udp_exchange, udp_server},
 };

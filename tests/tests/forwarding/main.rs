@@ -13,19 +13,8 @@ use std::{
 };
 
 use datapath_tests::lab::{
-    Datapath, Lab, Netns, run, tcp_echo, tcp_exchange, udp_echo, udp_exchange, wait_until,
+    Datapath, Lab, Netns, PORTS, run, tcp_echo, tcp_exchange, udp_echo, udp_exchange, wait_until,
 };
-
-const PORTS: &str = r#"
-[[publish]]
-listen = "0.0.0.0:8080"
-to = "172.17.0.2:80"
-protocol = "tcp"
-[[publish]]
-listen = "0.0.0.0:5300"
-to = "172.17.0.2:53"
-protocol = "udp"
-"#;
 
 /// What a stream of one mebibyte costs in packets is far more than this.
 const FEW: u64 = 30;

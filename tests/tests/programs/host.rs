@@ -16,7 +16,7 @@ use datapath_common::{
     abi,
     reason::{Reason, ReasonCount},
 };
-use datapath_tests::lab::{Datapath, Lab};
+use datapath_tests::lab::{Datapath, Lab, PORTS};
 use nix::net::if_::if_nametoindex;
 
 use crate::{
@@ -138,26 +138,6 @@ pub(crate) struct Host {
     pub(crate) datapath: Datapath,
     pub(crate) lab: Lab,
 }
-
-/// Ports that every host here publishes, in both families.
-const PORTS: &str = r#"
-[[publish]]
-listen = "0.0.0.0:8080"
-to = "172.17.0.2:80"
-protocol = "tcp"
-[[publish]]
-listen = "0.0.0.0:5300"
-to = "172.17.0.2:53"
-protocol = "udp"
-[[publish]]
-listen = "[::]:8080"
-to = "[fd00:17::2]:80"
-protocol = "tcp"
-[[publish]]
-listen = "[::]:5300"
-to = "[fd00:17::2]:53"
-protocol = "udp"
-"#;
 
 impl Host {
     /// One that translates, and lets its stack forward.

@@ -2,28 +2,8 @@
 //! in fragments.
 
 use datapath_tests::lab::{
-    Datapath, Lab, Netns, run, tcp_echo, tcp_exchange, udp_echo, udp_exchange,
+    Datapath, Lab, Netns, PORTS, run, tcp_echo, tcp_exchange, udp_echo, udp_exchange,
 };
-
-/// Ports published in both families.
-pub(crate) const PORTS: &str = r#"
-[[publish]]
-listen = "0.0.0.0:8080"
-to = "172.17.0.2:80"
-protocol = "tcp"
-[[publish]]
-listen = "0.0.0.0:5300"
-to = "172.17.0.2:53"
-protocol = "udp"
-[[publish]]
-listen = "[::]:8080"
-to = "[fd00:17::2]:80"
-protocol = "tcp"
-[[publish]]
-listen = "[::]:5300"
-to = "[fd00:17::2]:53"
-protocol = "udp"
-"#;
 
 /// The host, and somebody on its link, as each family writes them.
 const ADDRESSES: [(&str, &str); 2] = [

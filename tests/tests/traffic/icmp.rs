@@ -5,9 +5,7 @@ use std::{
     net::{SocketAddr, UdpSocket},
 };
 
-use datapath_tests::lab::{Datapath, Lab, Netns, PATIENCE, run, tcp_echo, tcp_exchange};
-
-use crate::families::PORTS;
+use datapath_tests::lab::{Datapath, Lab, Netns, PATIENCE, PORTS, run, tcp_echo, tcp_exchange};
 
 /// A lab with both families, and a host behind a router.
 fn lab() -> (Lab, Netns, Datapath) {
