@@ -5,7 +5,7 @@
 //! | [`setup`] | what building and testing need: finds it, or installs it |
 //! | [`build`] | the release binary |
 //! | [`check`] | formatting, lints, licences, the rules of the house |
-//! | [`test`] | every test, with the test runner's own summary at the end |
+//! | [`test`] | every test, or the long ones, with the test runner's own summary at the end |
 //! | [`bench`] | measures against what the program takes the place of |
 //! | [`demo`] | the whole promise, on real traffic |
 //! | [`exec`], [`step`] | run a command; show that a long one is alive |

@@ -26,6 +26,8 @@ enum Task {
     Check(check::Arguments),
     /// Runs every test, on real traffic; needs root.
     Test(test::Arguments),
+    /// Runs the long tests: upgrades, faults and churn by the hundred, under load; needs root.
+    Soak(test::Arguments),
     /// Measures against iptables, nftables and docker-proxy; needs root.
     Bench(bench::Arguments),
 }
@@ -38,6 +40,7 @@ impl Task {
             Self::Build => build::run(),
             Self::Check(arguments) => check::run(arguments),
             Self::Test(arguments) => test::run(arguments),
+            Self::Soak(arguments) => test::soak(arguments),
             Self::Bench(arguments) => bench::run(arguments),
         }
     }

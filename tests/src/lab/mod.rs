@@ -10,7 +10,9 @@ mod cleanup;
 mod datapath;
 mod docker;
 mod endpoints;
+pub mod load;
 mod servers;
+pub mod talk;
 
 use std::{
     os::fd::AsFd as _,

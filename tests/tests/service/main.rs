@@ -10,4 +10,5 @@ mod flows;
 mod lifecycle;
 mod monitor;
 mod systemd;
-mod talk;
+
+use datapath_tests::lab::talk;

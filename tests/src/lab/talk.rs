@@ -7,13 +7,13 @@ use std::{
     time::Duration,
 };
 
-use datapath_tests::lab::Netns;
+use super::Netns;
 
 /// How long an answer may take on a connection that lives.
 const SOON: Duration = Duration::from_secs(3);
 
 /// A server that sends back every line.
-pub(crate) fn serve(netns: &Netns, addr: &str) {
+pub fn serve(netns: &Netns, addr: &str) {
     let addr = addr.to_owned();
     let listener = netns.enter(move || TcpListener::bind(addr).expect("the server's port"));
     thread::spawn(move || {
@@ -33,17 +33,17 @@ pub(crate) fn serve(netns: &Netns, addr: &str) {
 }
 
 /// A connection to such a server.
-pub(crate) struct Talk(BufReader<TcpStream>);
+pub struct Talk(BufReader<TcpStream>);
 
 impl Talk {
     /// Opens one.
-    pub(crate) fn open(netns: &Netns, to: &str) -> Result<Self> {
+    pub fn open(netns: &Netns, to: &str) -> Result<Self> {
         let to = to.to_owned();
         netns.enter(move || Self::open_here(&to))
     }
 
     /// Opens one from the namespace that this thread is in.
-    pub(crate) fn open_here(to: &str) -> Result<Self> {
+    pub fn open_here(to: &str) -> Result<Self> {
         let to: SocketAddr = to.parse().expect("an address");
         let stream = TcpStream::connect_timeout(&to, SOON)?;
         stream.set_read_timeout(Some(SOON))?;
@@ -54,7 +54,7 @@ impl Talk {
     }
 
     /// Sends a line and waits for it to come back.
-    pub(crate) fn ask(&mut self) -> Result<()> {
+    pub fn ask(&mut self) -> Result<()> {
         self.0.get_mut().write_all(b"are you there?\n")?;
         let mut line = String::new();
         self.0.read_line(&mut line)?;
