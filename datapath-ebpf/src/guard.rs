@@ -9,6 +9,7 @@ use datapath_common::{
 
 use crate::{
     maps::{self, Maps},
+    nat::publish,
     packet::Packet,
     parse::{ETHERNET, Headers},
 };
@@ -34,12 +35,14 @@ pub fn arriving<F: Maps>(headers: &Headers<F>) -> Result<(), Reason> {
         return Err(Reason::Martian);
     }
     if maps::local::<F>(dst).is_none() {
-        return match maps::network::<F>(dst) {
-            Some(network) if network.has(Network::ROUTED) => Err(Reason::Routed),
-            Some(network) if network.has(Network::INTERNAL) => Err(Reason::Internal),
-            Some(_) => Err(Reason::Unpublished),
-            None => Err(Reason::NotOurs),
-        };
+        match maps::network::<F>(dst) {
+            Some(network) if network.has(Network::ROUTED) => return Err(Reason::Routed),
+            Some(network) if network.has(Network::INTERNAL) => return Err(Reason::Internal),
+            // An endpoint of a network that shows its addresses: this very port of it is published there.
+            Some(_) if publish::is_on::<F>(dst, headers.endpoints.dport, headers.protocol) => {}
+            Some(_) => return Err(Reason::Unpublished),
+            None => return Err(Reason::NotOurs),
+        }
     }
     if src == dst {
         return Err(Reason::Land);

@@ -82,3 +82,11 @@ pub fn binding<F: Maps>(addr: &F::Addr, port: u16, protocol: u8) -> Option<&'sta
             .or_else(|| F::bindings().get(every))
     }
 }
+
+/// Whether a port is published on this very address.
+#[inline(always)]
+pub fn is_on<F: Maps>(addr: &F::Addr, port: u16, protocol: u8) -> bool {
+    let exact = BindingKey::<F>::new(*addr, port, protocol);
+    // SAFETY: only looked whether it is there.
+    unsafe { F::bindings().get(exact) }.is_some()
+}

@@ -21,7 +21,7 @@ use tokio::{
     net::UnixListener,
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
-    time::{self, MissedTickBehavior},
+    time::{self, Instant, MissedTickBehavior},
 };
 use tracing::{error, info, warn};
 
@@ -79,6 +79,7 @@ pub async fn run(config: Config, path: Option<PathBuf>) -> Result<()> {
     info!("the datapath is active");
     systemd::ready();
     let mut watchdog = Watchdog::new();
+    let mut settled = None;
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
@@ -93,7 +94,11 @@ pub async fn run(config: Config, path: Option<PathBuf>) -> Result<()> {
             }
             Some(()) = netlink.changed.recv() => {
                 retry(state.forget_ways());
-                time::sleep(DEBOUNCE).await;
+                settled.get_or_insert_with(|| Instant::now() + DEBOUNCE);
+            }
+            // Docker's news do not wait for the network to settle.
+            () = passed(settled) => {
+                settled = None;
                 retry(state.reconcile(&netlink).await);
             }
             () = news(&mut docker) => retry(state.reconcile(&netlink).await),
@@ -122,6 +127,14 @@ async fn news(docker: &mut Option<watch::Receiver<View>>) {
         return;
     }
     std::future::pending().await
+}
+
+/// Waits until then; for ever if there is no such moment.
+async fn passed(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// A failed reconciliation is tried again by the timer.

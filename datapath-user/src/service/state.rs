@@ -342,6 +342,8 @@ impl State {
                 .networks
                 .iter()
                 .map(|(net, _)| net.bridge.clone())
+                .collect::<BTreeSet<_>>()
+                .into_iter()
                 .collect(),
             ports: self.desired.publications.len(),
             docker: self

@@ -36,7 +36,8 @@ pub(super) fn gather(
     };
     for network in snapshot.iter().flat_map(|snapshot| &snapshot.networks) {
         let known = |own: &crate::model::Network| own.bridge == network.bridge;
-        if !wanted.networks.iter().any(known) {
+        // Docker may have two for one bridge, a family each.
+        if !config.networks.iter().any(known) {
             wanted.networks.push(network.clone());
         }
     }

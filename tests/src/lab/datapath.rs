@@ -64,6 +64,12 @@ impl Datapath {
         Self::configured(lab, "", docker, "")
     }
 
+    /// Starts it with this file, which says all but the places.
+    #[must_use]
+    pub fn plain(lab: &Lab, config: &str) -> Self {
+        Self::on(&lab.name, lab.host.name(), config)
+    }
+
     fn configured(lab: &Lab, keys: &str, docker: &str, config: &str) -> Self {
         let network =
             "[[network]]\nbridge = \"docker0\"\nsubnets = [\"172.17.0.0/16\", \"fd00:17::/64\"]";

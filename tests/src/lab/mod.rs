@@ -10,6 +10,7 @@ mod cleanup;
 mod datapath;
 mod docker;
 mod endpoints;
+mod engine;
 pub mod load;
 mod servers;
 pub mod talk;
@@ -29,6 +30,7 @@ use self::cleanup::Cleanup;
 pub use self::{
     datapath::{Datapath, PORTS},
     docker::{Docker, DockerLab},
+    engine::{FakeEngine, VERSION_28},
     servers::{tcp_echo, tcp_exchange, udp_echo, udp_exchange, udp_server},
 };
 

@@ -3,5 +3,6 @@
 #![expect(clippy::disallowed_methods, reason = "tests measure real time")]
 
 mod absent;
+mod answers;
 mod engine;
 mod published;

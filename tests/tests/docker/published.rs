@@ -18,7 +18,7 @@ fn lab() -> (DockerLab, Datapath) {
 }
 
 /// Fetches the page from the LAN.
-fn fetches(lab: &DockerLab, port: u16) -> bool {
+pub(crate) fn fetches(lab: &DockerLab, port: u16) -> bool {
     gets_page(&lab.lan, &format!("http://203.0.113.2:{port}/"))
 }
 

@@ -3,51 +3,45 @@
 //! Events say when to look, a full listing says what is true: at the start, after every gap, at every event, and
 //! on a slow timer. While the engine is away what it said last stays in force.
 
+mod answers;
+mod engine;
 mod translate;
 
 use std::{
+    collections::HashMap,
     path::{Path, PathBuf},
     pin::pin,
     time::Duration,
 };
 
 use anyhow::{Context as _, Result};
-use bollard::{
-    API_DEFAULT_VERSION, Docker,
-    errors::Error,
-    models::EventMessage,
-    query_parameters::{EventsOptionsBuilder, ListContainersOptions, ListNetworksOptions},
-};
+use bollard::{errors::Error, models::EventMessage};
 use futures::{FutureExt as _, StreamExt as _};
+use serde_json::Value;
 use tokio::{sync::watch, time};
 use tracing::{info, warn};
 
+use self::{
+    engine::Engine,
+    translate::{guests, needs_gateway, shown},
+};
 use crate::model::{Network, Publication};
 
-/// How long a request to the engine may take, in seconds.
-const TIMEOUT: u64 = 30;
 /// How long after an event everything is listed once more: the engine tells of a container's end a little before its
-/// listing does. Then, as long as nothing happens, by the last.
-const RELIST: [Duration; 3] = [
+/// listing does, and of what happened just before it was connected to not at all. Then, as long as nothing happens, by
+/// the last.
+const RELIST: [Duration; 4] = [
     Duration::from_millis(20),
     Duration::from_millis(200),
+    Duration::from_secs(2),
     Duration::from_secs(30),
 ];
 /// How often it is looked whether an engine's socket has come to be.
 const APPEARS: Duration = Duration::from_secs(1);
 /// How long to wait before connecting again: doubled each time, up to the second.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
-/// The events after which networks or ports may be others. Those of health checks are many, and none of these.
-const EVENTS: &[&str] = &[
-    "start",
-    "die",
-    "destroy",
-    "stop",
-    "connect",
-    "disconnect",
-    "create",
-    "remove",
-];
+/// The bridge network that joins a swarm's overlay networks to the host.
+const GATEWAY: &str = "/networks/docker_gwbridge";
 
 /// What the engine wants.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -67,6 +61,39 @@ pub struct View {
     pub snapshot: Option<Snapshot>,
     /// Why it does not speak now, if it does not.
     pub fault: Option<String>,
+}
+
+/// What an engine says of itself, and what it wants.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Its version, fit to be shown.
+    pub engine: String,
+    /// The version of its API that is spoken.
+    pub api: String,
+    /// What it wants.
+    pub snapshot: Snapshot,
+    /// It is a member of a swarm.
+    pub swarm: bool,
+    /// Containers go on while it is away.
+    pub live_restore: bool,
+}
+
+/// Asks the engine behind `socket`, once.
+///
+/// # Errors
+/// When it does not answer, or says nothing that makes sense.
+pub async fn ask(socket: &Path) -> Result<Seen> {
+    let engine = Engine::meet(socket).await?;
+    let info = engine.get::<answers::Info>("/info").await?;
+    let info = info.unwrap_or_default();
+    let swarm = info.swarm.and_then(|swarm| swarm.local_node_state);
+    Ok(Seen {
+        engine: shown(&engine.name).to_string(),
+        api: engine.version.to_string(),
+        snapshot: list(&engine).await?,
+        swarm: swarm.is_some_and(|state| state == "active" || state == "locked"),
+        live_restore: info.live_restore_enabled == Some(true),
+    })
 }
 
 /// Follows the engine behind `socket` for as long as somebody looks. `sure` says that there is one: else the socket
@@ -99,22 +126,19 @@ pub fn follow(socket: PathBuf, sure: bool) -> watch::Receiver<View> {
 
 /// Listens until the connection breaks, which is an error, or nobody looks any more.
 async fn listen(socket: &Path, view: &watch::Sender<View>, wait: &mut Duration) -> Result<()> {
-    let path = socket.to_str().context("docker.socket: not UTF-8")?;
-    let docker = Docker::connect_with_unix(path, TIMEOUT, API_DEFAULT_VERSION)
-        .with_context(|| format!("docker.socket: {path}"))?
-        .negotiate_version()
+    let engine = Engine::meet(socket)
         .await
-        .with_context(|| format!("docker.socket: {path}: no engine answers"))?;
-    let names = EVENTS.iter().map(ToString::to_string).collect::<Vec<_>>();
-    let kinds = vec!["container".to_owned(), "network".to_owned()];
-    let filters = [("event".to_owned(), names), ("type".to_owned(), kinds)].into();
-    let options = EventsOptionsBuilder::default().filters(&filters).build();
-    let mut events = pin!(docker.events(Some(options)));
-    info!("docker: following the engine at {path}");
+        .with_context(|| format!("docker.socket: {}", socket.display()))?;
+    let mut events = pin!(engine.events()?);
+    info!(
+        "docker: following the engine at {}, version {}, by version {} of its API",
+        socket.display(),
+        shown(&engine.name),
+        engine.version
+    );
     let mut quiet = 0;
     loop {
-        // Everything that happens after this listing began shows as an event after it.
-        let snapshot = list(&docker).await.context("docker: the listing")?;
+        let snapshot = list(&engine).await.context("docker: the listing")?;
         view.send_if_modified(|view| {
             let next = View {
                 snapshot: Some(snapshot),
@@ -145,9 +169,25 @@ fn happened(event: Option<Result<EventMessage, Error>>) -> Result<()> {
     event.map(drop).context("docker: the events ended")
 }
 
-async fn list(docker: &Docker) -> Result<Snapshot> {
-    let networks = docker.list_networks(None::<ListNetworksOptions>);
-    let containers = docker.list_containers(None::<ListContainersOptions>);
+async fn list(engine: &Engine<'_>) -> Result<Snapshot> {
+    let networks = engine.get::<Vec<Value>>("/networks");
+    let containers = engine.get::<Vec<Value>>("/containers/json");
     let (networks, containers) = tokio::try_join!(networks, containers)?;
-    Ok(translate::snapshot(&networks, &containers))
+    let (networks, mut odd) = answers::each(networks.context("the engine lists no networks")?);
+    let (containers, more) = answers::each(containers.context("it lists no containers")?);
+    odd.extend(more);
+    let gateway = if needs_gateway(&networks, &containers) {
+        engine.get(GATEWAY).await?.map(guests).unwrap_or_default()
+    } else {
+        HashMap::new()
+    };
+    let mut snapshot = translate::snapshot(&networks, &containers, &gateway);
+    let problem = |error: &serde_json::Error| {
+        format!(
+            "docker: an entry of a listing makes no sense: {}",
+            shown(&error.to_string())
+        )
+    };
+    snapshot.problems.extend(odd.iter().map(problem));
+    Ok(snapshot)
 }
