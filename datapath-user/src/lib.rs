@@ -4,9 +4,12 @@
 pub mod api;
 pub mod cli;
 pub mod config;
+pub mod docker_config;
+pub mod doctor;
 pub mod kernel;
 mod lock;
 pub mod model;
+pub mod processes;
 pub mod reconcile;
 pub mod service;
 pub mod sources;

@@ -18,6 +18,12 @@ use crate::{
     },
 };
 
+/// An endpoint's address, as it is written on the command line.
+pub(super) fn address(text: &str) -> Result<IpAddr, &'static str> {
+    text.parse()
+        .map_err(|_| "not an address; write the endpoint's, such as 172.17.0.2 or fd00:17::2")
+}
+
 /// Publishes a port or a range.
 pub(super) async fn publish(config: &Config, port: &PublishArg, to: IpAddr) -> Result<()> {
     let spec = PublishSpec {

@@ -1,6 +1,8 @@
 //! The command line: one module for each group of commands.
 
 mod change;
+mod docker_config;
+mod doctor;
 mod flows;
 mod generate;
 mod monitor;
@@ -71,7 +73,7 @@ enum Command {
         /// [IP:]PORT[-END]:CPORT[-END][/tcp|udp]
         port: PublishArg,
         /// The endpoint's address.
-        #[arg(long, value_name = "ADDRESS")]
+        #[arg(long, value_name = "ADDRESS", value_parser = change::address)]
         to: std::net::IpAddr,
     },
     /// Withdraw a port that `publish` published. Its flows end at once.
@@ -103,6 +105,19 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Say what this host offers, lacks, or has in the way, and what to do in which order. Changes nothing.
+    #[command(
+        after_help = "Exit status: 0 nothing has to be done, 1 something has to.\n\
+        It works without a service, and without root as far as that goes."
+    )]
+    Doctor {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make Docker leave published ports and masquerade to datapath: show what daemon.json has to say, or write it.
+    #[command(after_help = docker_config::HELP)]
+    DockerConfig(docker_config::DockerConfig),
     /// Print a shell's completion script, such as `datapath completions bash`.
     Completions {
         /// The shell.
@@ -124,7 +139,18 @@ impl Cli {
     /// # Errors
     /// When it could not be done: one chain, which names the field, the value and the remedy.
     pub fn exec(self) -> Result<()> {
-        let mut config = Config::load_or_default(self.config.as_deref())?;
+        let loaded = Config::load_or_default(self.config.as_deref());
+        let fault = loaded.as_ref().err().cloned();
+        // These two are for hosts where not all is well.
+        let calm = matches!(
+            self.command,
+            Command::Doctor { .. } | Command::DockerConfig(_)
+        );
+        let mut config = if calm {
+            loaded.unwrap_or_default()
+        } else {
+            loaded?
+        };
         if let Some(dir) = self.pin_dir {
             config.pin_dir = dir;
         }
@@ -146,6 +172,8 @@ impl Cli {
             Command::Ports { json } => show::ports(&config.pin_dir, json),
             Command::Flows(flows) => flows.exec(&config.pin_dir),
             Command::Monitor(monitor) => runtime()?.block_on(monitor.exec(&config.pin_dir)),
+            Command::Doctor { json } => runtime()?.block_on(doctor::exec(config, fault, json)),
+            Command::DockerConfig(docker_config) => docker_config.exec(),
             Command::Completions { shell } => generate::completions(shell),
             Command::Man { dir } => generate::man(&dir),
             Command::Stats { json } => show::stats(&config.pin_dir, json),

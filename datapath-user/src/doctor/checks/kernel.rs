@@ -1,0 +1,107 @@
+//! What the kernel offers: tried, where it can be.
+
+use std::path::Path;
+
+use aya::{
+    programs::ProgramType,
+    sys::{BpfHelper, is_helper_supported},
+};
+
+use super::super::{Found, Subject, fine, todo, unknown};
+
+/// The first version with TCX, which programs are attached by.
+const TCX: (u32, u32) = (6, 6);
+
+pub(super) fn look(subject: &Subject) -> Found {
+    let release = nix::sys::utsname::uname().map_or_else(
+        |_| String::new(),
+        |name| name.release().to_string_lossy().into_owned(),
+    );
+    let mut found = Found::new();
+    if version(&release).is_some_and(|version| version < TCX) {
+        found.push(todo(
+            format!("Linux {release}: too old, TCX came with 6.6"),
+            "boot a kernel of version 6.6 or later",
+        ));
+    }
+    if !Path::new("/sys/kernel/btf/vmlinux").exists() {
+        found.push(todo(
+            "the kernel has no type information (/sys/kernel/btf/vmlinux)",
+            "boot a kernel that was built with CONFIG_DEBUG_INFO_BTF, as those of distributions are",
+        ));
+    }
+    if !subject.root {
+        found.push(unknown(format!(
+            "Linux {release}: what its BPF offers cannot be tried"
+        )));
+        return found;
+    }
+    for (what, config, program, helper) in helpers() {
+        if matches!(is_helper_supported(program, helper), Ok(false)) {
+            found.push(todo(
+                format!("the kernel lacks {what}"),
+                format!("boot a kernel with {config}"),
+            ));
+        }
+    }
+    if found.is_empty() {
+        found.push(fine(format!(
+            "Linux {release}, with TCX, type information and all helpers"
+        )));
+    }
+    found
+}
+
+fn helpers() -> [(&'static str, &'static str, ProgramType, BpfHelper); 5] {
+    let class = ProgramType::SchedClassifier;
+    let host = ProgramType::CgroupSockAddr;
+    [
+        (
+            "bpf_redirect_peer",
+            "CONFIG_BPF_SYSCALL, 5.10 or later",
+            class,
+            BpfHelper::BPF_FUNC_redirect_peer,
+        ),
+        (
+            "bpf_redirect_neigh",
+            "CONFIG_INET, 5.10 or later",
+            class,
+            BpfHelper::BPF_FUNC_redirect_neigh,
+        ),
+        (
+            "bpf_check_mtu",
+            "5.12 or later",
+            class,
+            BpfHelper::BPF_FUNC_check_mtu,
+        ),
+        (
+            "bpf_skc_lookup_tcp",
+            "CONFIG_INET",
+            class,
+            BpfHelper::BPF_FUNC_skc_lookup_tcp,
+        ),
+        (
+            "bpf_get_netns_cookie",
+            "CONFIG_CGROUP_BPF",
+            host,
+            BpfHelper::BPF_FUNC_get_netns_cookie,
+        ),
+    ]
+}
+
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_as_numbers() {
+        assert_eq!(version("6.18.0-rc3-amd64"), Some((6, 18)));
+        assert!(version("6.10").unwrap() > TCX && version("5.15.0-91-generic").unwrap() < TCX);
+        assert_eq!(version("unknown"), None);
+    }
+}

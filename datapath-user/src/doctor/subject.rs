@@ -1,0 +1,111 @@
+//! What the checks look at, gathered once.
+
+use std::{fs, time::Duration};
+
+use hyper::Method;
+
+use crate::{
+    api::{client::Client, types::Status},
+    config::{Config, ConfigError},
+    docker_config,
+    model::Wanted,
+    processes::Process,
+    reconcile::Desired,
+    sources::{
+        docker::{self, Seen},
+        firewall::Firewall,
+        netlink::{Host, Netlink},
+    },
+};
+
+use super::rules::Rules;
+
+/// How long the engine and the service have to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The host.
+pub struct Subject {
+    /// The configuration: the defaults where the file is bad.
+    pub(super) config: Config,
+    /// What is wrong with the file.
+    pub(super) config_fault: Option<ConfigError>,
+    /// Whether everything may be looked at.
+    pub(super) root: bool,
+    /// The engines that run here.
+    pub(super) engines: Vec<Process>,
+    /// What the engine says, or why it says nothing; `None` where there is none, or none is wanted.
+    pub(super) docker: Option<Result<Seen, String>>,
+    /// What the service says, if it runs.
+    pub(super) service: Option<Status>,
+    /// The host's network; `None` where it cannot be read.
+    pub(super) desired: Desired,
+    /// What stands in a forwarded packet's way.
+    pub(super) obstacle: Option<crate::sources::firewall::Obstacle>,
+    /// The host's iptables.
+    pub(super) rules: Rules,
+}
+
+impl Subject {
+    /// Looks. `config_fault` is what is wrong with the configuration's file.
+    pub async fn look(config: Config, config_fault: Option<ConfigError>) -> Self {
+        let client = Client::new(&config.api_socket);
+        let status = client.send::<_, Status>(Method::GET, "/v1/status", &());
+        let service = tokio::time::timeout(PATIENCE, status).await;
+        let socket = &config.docker.socket;
+        let wanted = config.docker.enabled.unwrap_or_else(|| socket.exists());
+        let docker = if wanted {
+            let seen = tokio::time::timeout(PATIENCE, docker::ask(socket)).await;
+            Some(match seen {
+                Ok(Ok(seen)) => Ok(seen),
+                Ok(Err(error)) => Err(format!("{error:#}")),
+                Err(_) => Err(format!("no answer within {} seconds", PATIENCE.as_secs())),
+            })
+        } else {
+            None
+        };
+        let mut networks = config.networks.clone();
+        if let Some(Ok(seen)) = &docker {
+            networks.extend(seen.snapshot.networks.iter().cloned());
+        }
+        let wanted = Wanted {
+            networks,
+            ..Wanted::default()
+        };
+        let desired = Desired::new(&config, wanted, host().await.unwrap_or_default());
+        Self {
+            root: nix::unistd::geteuid().is_root(),
+            engines: docker_config::engines(),
+            service: service.ok().and_then(Result::ok),
+            obstacle: Firewall::open().obstacle(),
+            rules: Rules::read(),
+            desired,
+            docker,
+            config,
+            config_fault,
+        }
+    }
+
+    /// The bridges of all networks.
+    pub(super) fn bridges(&self) -> Vec<String> {
+        let networks = self.desired.networks.iter();
+        let mut bridges: Vec<_> = networks.map(|(net, _)| net.bridge.clone()).collect();
+        bridges.dedup();
+        bridges
+    }
+
+    /// The uplinks.
+    pub(super) fn uplinks(&self) -> Vec<String> {
+        let uplinks = self.desired.uplinks.iter();
+        uplinks.map(|link| link.name.clone()).collect()
+    }
+}
+
+async fn host() -> anyhow::Result<Host> {
+    Netlink::connect()?.dump().await
+}
+
+/// A setting of the kernel, such as `net.ipv4.ip_forward`; `None` where there is no such setting.
+pub(super) fn sysctl(name: &str) -> Option<String> {
+    let path = format!("/proc/sys/{}", name.replace('.', "/"));
+    Some(fs::read_to_string(path).ok()?.trim().to_owned())
+}
