@@ -14,6 +14,18 @@ pub enum Outcome {
     Drop,
 }
 
+impl Outcome {
+    /// The name as people see it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Translate => "translate",
+            Self::Pass => "pass",
+            Self::Drop => "drop",
+        }
+    }
+}
+
 /// What one CPU counted for one reason.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 mod change;
 mod docker_config;
 mod doctor;
+mod explain;
 mod flows;
 mod generate;
 mod monitor;
@@ -99,6 +100,13 @@ enum Command {
         datapath monitor --json --count 100"
     )]
     Monitor(monitor::Monitor),
+    /// Say what would happen to a packet, by running a copy of the programs on it. Nothing is changed by it.
+    #[command(
+        after_help = "Examples:\n  datapath explain tcp 203.0.113.9 203.0.113.2:8080\n  \
+        datapath explain udp 172.17.0.2:5353 198.51.100.7:53 --in docker0\n  \
+        datapath explain icmp 172.17.0.2 203.0.113.9 --json"
+    )]
+    Explain(explain::Explain),
     /// Count packets by reason, and say how full the maps are.
     Stats {
         /// Print JSON.
@@ -174,6 +182,7 @@ impl Cli {
             Command::Monitor(monitor) => runtime()?.block_on(monitor.exec(&config.pin_dir)),
             Command::Doctor { json } => runtime()?.block_on(doctor::exec(config, fault, json)),
             Command::DockerConfig(docker_config) => docker_config.exec(),
+            Command::Explain(explain) => runtime()?.block_on(explain.exec(&config.pin_dir)),
             Command::Completions { shell } => generate::completions(shell),
             Command::Man { dir } => generate::man(&dir),
             Command::Stats { json } => show::stats(&config.pin_dir, json),

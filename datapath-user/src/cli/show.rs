@@ -3,7 +3,6 @@
 use std::{path::Path, time::Duration};
 
 use anyhow::{Result, bail};
-use datapath_common::reason::Outcome;
 use hyper::Method;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
@@ -123,16 +122,11 @@ pub(super) fn ports(pin_dir: &Path, json: bool) -> Result<()> {
 pub(super) fn stats(pin_dir: &Path, json: bool) -> Result<()> {
     let pinned = Pinned::open(pin_dir)?;
     let (reasons, fill) = (pinned.reasons()?, pinned.fill()?);
-    let outcome = |outcome: Outcome| match outcome {
-        Outcome::Translate => "translate",
-        Outcome::Pass => "pass",
-        Outcome::Drop => "drop",
-    };
     if json {
         let reasons: Vec<Value> = reasons
             .iter()
             .map(|(reason, count)| {
-                json!({"reason": reason.name(), "outcome": outcome(reason.outcome()),
+                json!({"reason": reason.name(), "outcome": reason.outcome().name(),
                        "packets": count.packets, "bytes": count.bytes})
             })
             .collect();
@@ -146,7 +140,7 @@ pub(super) fn stats(pin_dir: &Path, json: bool) -> Result<()> {
     for (reason, count) in reasons.iter().filter(|(_, count)| count.packets > 0) {
         counters.add_row([
             reason.name().to_owned(),
-            outcome(reason.outcome()).to_owned(),
+            reason.outcome().name().to_owned(),
             count.packets.to_string(),
             count.bytes.to_string(),
             reason.meaning().to_owned(),

@@ -183,7 +183,8 @@ fn host_ports(text: &str, protocol: Protocol) -> Result<HostPorts, Fault> {
     })
 }
 
-fn parse_addr(text: &str) -> Result<IpAddr, Fault> {
+/// An address as it stands before a port: IPv6 in brackets.
+pub(crate) fn parse_addr(text: &str) -> Result<IpAddr, Fault> {
     if let Some(inner) = text.strip_prefix('[') {
         let inner = inner
             .strip_suffix(']')

@@ -42,12 +42,13 @@ struct BatchAttr {
 /// The part of `union bpf_attr` that single entries use.
 #[repr(C)]
 #[derive(Default)]
-struct ElemAttr {
-    map_fd: u32,
-    zero: u32,
-    key: u64,
-    value: u64,
-    flags: u64,
+pub(super) struct ElemAttr {
+    pub(super) map_fd: u32,
+    pub(super) zero: u32,
+    pub(super) key: u64,
+    /// Where the value is, or the next key goes.
+    pub(super) value: u64,
+    pub(super) flags: u64,
 }
 
 /// A hash map, LRU or not, to be read and cleared in batches.
@@ -208,7 +209,8 @@ fn address(cursor: &mut Cursor) -> u64 {
     cursor.as_mut_ptr() as u64
 }
 
-fn bpf<A>(command: libc::c_long, attr: &mut A) -> io::Result<()> {
+/// bpf(2).
+pub(super) fn bpf<A>(command: libc::c_long, attr: &mut A) -> io::Result<()> {
     // SAFETY: `attr` is the beginning of `union bpf_attr` for this command, and every address in it is that of
     // a buffer which its caller keeps alive and large enough.
     let result = unsafe {

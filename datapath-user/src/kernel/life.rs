@@ -7,6 +7,8 @@ use datapath_common::{
     settings::slots,
 };
 
+use super::tables::Tabled;
+
 /// Which table an entry lies in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tier {
@@ -14,6 +16,17 @@ pub enum Tier {
     Established,
     /// That of half-open and unanswered flows, which is turned over when it is full.
     Half,
+}
+
+impl Tier {
+    /// The table's name.
+    #[must_use]
+    pub const fn map<F: Tabled>(self) -> &'static str {
+        match self {
+            Self::Established => F::FLOWS,
+            Self::Half => F::HALF,
+        }
+    }
 }
 
 /// What it takes to judge, all of one moment.

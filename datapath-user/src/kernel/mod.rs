@@ -14,4 +14,6 @@ pub mod netns;
 pub mod object;
 pub mod pinned;
 pub mod pins;
+pub mod raw;
+pub mod rehearsal;
 pub mod tables;

@@ -7,7 +7,12 @@ use datapath_common::names;
 use super::{adopt, cgroup, pins};
 use crate::config::Config;
 
-static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/datapath-ebpf"));
+pub(super) static OBJECT: &[u8] =
+    include_bytes_aligned!(concat!(env!("OUT_DIR"), "/datapath-ebpf"));
+
+/// What to say when the kernel does not take it.
+pub(super) const REFUSED: &str = "the kernel refused the maps: loading needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON \
+     (run as root) and Linux 6.6 or later";
 
 /// Entries that half-open flows have at the most: an LRU map takes its memory at once.
 const MAX_HALF: u32 = 131_072;
@@ -37,10 +42,7 @@ pub fn load(config: &Config) -> Result<Ebpf> {
     for name in names::maps::ALL {
         loader.map_pin_path(name, maps.join(name));
     }
-    let mut ebpf = loader.load(OBJECT).context(
-        "the kernel refused the maps: loading needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON (run as root) and \
-         Linux 6.6 or later",
-    )?;
+    let mut ebpf = loader.load(OBJECT).context(REFUSED)?;
     for name in names::maps::ALL {
         pins::make_private(&maps.join(name)).with_context(|| format!("map {name}"))?;
     }

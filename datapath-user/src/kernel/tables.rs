@@ -1,6 +1,7 @@
-//! The maps as typed tables, opened from their pins: the service and the reading commands use the same.
+//! The maps as typed tables: the service and the reading commands use the same.
 
 use std::{
+    collections::BTreeMap,
     net::IpAddr,
     path::{Path, PathBuf},
 };
@@ -29,10 +30,19 @@ use ipnet::IpNet;
 
 use super::{batch::Batched, life::Tier, pins};
 
-/// The pinned maps of one pin directory.
+/// One set of maps.
 #[derive(Clone, Debug)]
 pub struct Tables {
-    dir: PathBuf,
+    place: Place,
+}
+
+/// Where maps are found by name.
+#[derive(Clone, Debug)]
+enum Place {
+    /// Pinned in a directory.
+    Pins(PathBuf),
+    /// Pinned nowhere: the kernel's numbers for them.
+    Ids(BTreeMap<String, u32>),
 }
 
 /// A family whose keys and values can be read from and written to maps.
@@ -121,18 +131,40 @@ impl Tables {
     #[must_use]
     pub fn new(pin_dir: &Path) -> Self {
         Self {
-            dir: pins::maps(pin_dir),
+            place: Place::Pins(pins::maps(pin_dir)),
+        }
+    }
+
+    /// Maps that somebody else holds, by the kernel's numbers for them.
+    #[must_use]
+    pub const fn unpinned(ids: BTreeMap<String, u32>) -> Self {
+        Self {
+            place: Place::Ids(ids),
         }
     }
 
     /// Whether they are there.
     #[must_use]
     pub fn exist(&self) -> bool {
-        self.dir.join(names::SETTINGS).exists()
+        match &self.place {
+            Place::Pins(dir) => dir.join(names::SETTINGS).exists(),
+            Place::Ids(ids) => ids.contains_key(names::SETTINGS),
+        }
     }
 
-    fn data(&self, name: &str) -> Result<MapData> {
-        MapData::from_pin(self.dir.join(name)).with_context(|| format!("map {name}"))
+    /// A map by name.
+    #[expect(clippy::missing_errors_doc, reason = "as `bindings`")]
+    pub fn data(&self, name: &str) -> Result<MapData> {
+        let data = match &self.place {
+            Place::Pins(dir) => MapData::from_pin(dir.join(name)),
+            Place::Ids(ids) => {
+                let id = ids
+                    .get(name)
+                    .with_context(|| format!("map {name}: not there"))?;
+                MapData::from_id(*id)
+            }
+        };
+        data.with_context(|| format!("map {name}"))
     }
 
     fn hash<K: Pod, V: Pod>(&self, name: &str) -> Result<Table<K, V>> {
@@ -161,7 +193,7 @@ impl Tables {
         Tuple<F>: Pod,
         Flow<F>: Pod,
     {
-        self.hash(name::<F>(tier))
+        self.hash(tier.map::<F>())
     }
 
     /// The flows of one tier, for thousands at a time.
@@ -171,7 +203,7 @@ impl Tables {
         Tuple<F>: Pod,
         Flow<F>: Pod,
     {
-        Batched::new(self.data(name::<F>(tier))?)
+        Batched::new(self.data(tier.map::<F>())?)
     }
 
     /// The endpoint-independent mappings: for thousands at a time, and for each.
@@ -297,13 +329,6 @@ impl Tables {
     #[expect(clippy::missing_errors_doc, reason = "as `bindings`")]
     pub fn max_entries(&self, name: &str) -> Result<u32> {
         Ok(self.data(name)?.info()?.max_entries())
-    }
-}
-
-const fn name<F: Tabled>(tier: Tier) -> &'static str {
-    match tier {
-        Tier::Established => F::FLOWS,
-        Tier::Half => F::HALF,
     }
 }
 

@@ -32,8 +32,16 @@ fn every_field_of_json_is_documented() {
     let datapath = Datapath::start(&lab, PORTS);
     talk::serve(&lab.container, "0.0.0.0:80");
     let _talk = Talk::open(&lab.lan, "203.0.113.2:8080").unwrap();
-    for command in ["status", "ports", "flows", "stats"] {
-        let output = datapath.cli(&[command, "--json"]);
+    let question = &["explain", "tcp", "203.0.113.9", "203.0.113.2:8080"][..];
+    for command in [
+        &["status"][..],
+        &["ports"],
+        &["flows"],
+        &["stats"],
+        question,
+    ] {
+        let output = datapath.cli(&[command, &["--json"]].concat());
+        let command = command[0];
         let json: Value = serde_json::from_slice(&output.stdout)
             .unwrap_or_else(|error| panic!("{command}: {error}"));
         let mut found = BTreeSet::new();

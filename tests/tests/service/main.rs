@@ -6,6 +6,7 @@ mod alarm;
 mod api;
 mod cli;
 mod collect;
+mod explain;
 mod flows;
 mod lifecycle;
 mod monitor;

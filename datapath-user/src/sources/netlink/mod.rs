@@ -3,10 +3,14 @@
 
 mod host;
 mod neighbours;
+mod way;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-pub use self::host::{Address, Host, Link, Neighbour, Route, Station};
+pub use self::{
+    host::{Address, Host, Link, Neighbour, Route, Station},
+    way::Way,
+};
 use anyhow::{Context as _, Result};
 use futures::{StreamExt as _, TryStreamExt as _};
 use netlink_packet_route::{

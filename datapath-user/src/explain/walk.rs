@@ -1,0 +1,582 @@
+//! The way of the packet: which programs see it, in which order, and what lies between them.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, bail};
+use aya::Pod;
+use datapath_common::{
+    binding::{Binding as Bound, BindingKey},
+    conntrack::Flow as Entry,
+    family::{Address as _, Family, V4, V6},
+    mapping::{Mapping, MappingKey},
+    names::programs::{BRIDGE_INGRESS, UPLINK_EGRESS, UPLINK_INGRESS, VETH_INGRESS},
+    network::Network,
+    proto,
+    reason::{Outcome, Reason},
+    tuple::{Direction, Endpoints, Tuple},
+    way::{Hop, HopKey, Mac},
+};
+
+use super::{Binding, Explanation, Flow, Packet, Question, Step, packet};
+use crate::{
+    kernel::{
+        attach,
+        flows::Flows,
+        netns,
+        pinned::Pinned,
+        pins,
+        rehearsal::{Ran, Rehearsal},
+        tables::{Tabled, Tables, subnet_key},
+    },
+    model::{Listen, Protocol},
+    remedy::remedy,
+    sources::netlink::{Host, Netlink},
+    view::PortView,
+};
+
+/// Explains what would happen to a packet that arrives at the named interface, else where its source is.
+///
+/// # Errors
+/// When nothing is pinned, the interface is not one of ours, or the kernel refuses to run the programs.
+pub async fn explain(pin_dir: &Path, question: &Question, at: Option<&str>) -> Result<Explanation> {
+    let pinned = Pinned::open(pin_dir)?;
+    let served = pinned.settings()?.netns;
+    if served != 0 && netns::cookie()? != served {
+        bail!(
+            "pin_dir: {}: its datapath serves another network namespace than this; enter that one first \
+             (`nsenter --net=/proc/PID/ns/net datapath explain ...`, with the service's PID from `datapath status`)",
+            pin_dir.display()
+        );
+    }
+    let tables = Tables::new(pin_dir);
+    let netlink = Netlink::connect()?;
+    let walk = Walk {
+        question: *question,
+        host: netlink.dump().await?,
+        netlink,
+        links: attached(pin_dir)?,
+        ports: pinned.ports()?,
+        copy: Rehearsal::new(&tables)?,
+        tables,
+        first: true,
+        steps: Vec::new(),
+        exact: true,
+    };
+    match question.src.ip() {
+        IpAddr::V4(_) => walk.explain::<V4>(at).await,
+        IpAddr::V6(_) => walk.explain::<V6>(at).await,
+    }
+}
+
+/// The pinned links, by program and interface.
+fn attached(pin_dir: &Path) -> Result<BTreeMap<(String, u32), PathBuf>> {
+    let mut links = BTreeMap::new();
+    for entry in std::fs::read_dir(pins::links(pin_dir))?.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if let Some((program, ifindex)) = attach::parse_pin(&name) {
+            links.insert((program.to_owned(), ifindex), entry.path());
+        }
+    }
+    Ok(links)
+}
+
+/// A walk under way.
+struct Walk {
+    question: Question,
+    host: Host,
+    netlink: Netlink,
+    links: BTreeMap<(String, u32), PathBuf>,
+    ports: Vec<PortView>,
+    copy: Rehearsal,
+    tables: Tables,
+    first: bool,
+    steps: Vec<Step>,
+    exact: bool,
+}
+
+/// How it ended.
+struct End {
+    reason: Option<Reason>,
+    because: String,
+    way: Option<String>,
+    interface: Option<String>,
+    direction: Direction,
+}
+
+impl Walk {
+    async fn explain<F: Tabled>(mut self, at: Option<&str>) -> Result<Explanation>
+    where
+        Tuple<F>: Pod,
+        Entry<F>: Pod,
+        MappingKey<F>: Pod,
+        Mapping<F>: Pod,
+        HopKey<F>: Pod,
+        BindingKey<F>: Pod,
+        Bound<F>: Pod,
+    {
+        let end = self.walk::<F>(at).await?;
+        let outcome = end.reason.map(Reason::outcome);
+        let flow = match outcome {
+            Some(Outcome::Translate) => self.flow::<F>(end.direction)?,
+            _ => None,
+        };
+        let slot = flow.as_ref().map(|(_, slot)| *slot);
+        let port = self.ports.iter().find(|port| Some(port.slot) == slot);
+        let binding = port.or_else(|| self.led::<F>()).map(binding);
+        Ok(Explanation {
+            packet: Packet {
+                protocol: proto::name(self.question.protocol).unwrap_or("unknown"),
+                ends: self.question.ends(),
+                interface: end.interface,
+                first: self.first,
+            },
+            verdict: match outcome {
+                Some(Outcome::Translate) => "translated",
+                Some(Outcome::Drop) => "dropped",
+                Some(Outcome::Pass) | None => "passed",
+            },
+            because: end.because,
+            steps: self.steps,
+            binding,
+            flow: flow.map(|(flow, _)| flow),
+            way: end.way,
+            remedy: end.reason.and_then(remedy),
+            exact: self.exact,
+        })
+    }
+
+    async fn walk<F: Tabled>(&mut self, at: Option<&str>) -> Result<End>
+    where
+        Tuple<F>: Pod,
+        Entry<F>: Pod,
+        MappingKey<F>: Pod,
+        Mapping<F>: Pod,
+        HopKey<F>: Pod,
+        BindingKey<F>: Pod,
+        Bound<F>: Pod,
+    {
+        let src = self.question.src.ip();
+        let Some(name) = at else {
+            if self.is_local::<F>(src)? {
+                return self.begin_here::<F>().await;
+            }
+            if let Some(network) = self.network::<F>(src)? {
+                return self.leave::<F>(network.bridge, None).await;
+            }
+            let uplink = self.uplink_to(src).await?;
+            return self.arrive::<F>(uplink).await;
+        };
+        let link = self
+            .host
+            .link(name)
+            .with_context(|| format!("--in: {name}: there is no such interface here"))?;
+        let (ifindex, master) = (link.ifindex, link.master);
+        if self.has(UPLINK_INGRESS, ifindex) {
+            return self.arrive::<F>(ifindex).await;
+        }
+        if self.has(BRIDGE_INGRESS, ifindex) {
+            return self.leave::<F>(ifindex, None).await;
+        }
+        match master.filter(|bridge| self.has(BRIDGE_INGRESS, *bridge)) {
+            Some(bridge) => self.leave::<F>(bridge, Some(ifindex)).await,
+            None => bail!(
+                "--in: {name}: no program is attached there, so its packets are the kernel's alone; `datapath status` \
+                 lists the interfaces that have one"
+            ),
+        }
+    }
+
+    /// The uplink that a packet from there would arrive at: the one that answers leave by.
+    async fn uplink_to(&self, src: IpAddr) -> Result<u32> {
+        let uplinks: Vec<u32> = self
+            .links
+            .keys()
+            .filter(|(program, _)| program == UPLINK_INGRESS)
+            .map(|(_, ifindex)| *ifindex)
+            .collect();
+        let back = self.netlink.way(self.own(src), src, None).await;
+        match (back, uplinks.as_slice()) {
+            (Ok(way), _) if uplinks.contains(&way.ifindex) => Ok(way.ifindex),
+            (_, [only]) => Ok(*only),
+            _ => bail!("it cannot be told where {src} would arrive; name the interface with --in"),
+        }
+    }
+
+    /// Unspecified: the kernel chooses the source of what is looked up.
+    const fn own(&self, like: IpAddr) -> IpAddr {
+        match like {
+            IpAddr::V4(_) => IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
+            IpAddr::V6(_) => IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED),
+        }
+    }
+
+    async fn arrive<F: Tabled>(&mut self, uplink: u32) -> Result<End>
+    where
+        Tuple<F>: Pod,
+        Entry<F>: Pod,
+        MappingKey<F>: Pod,
+        Mapping<F>: Pod,
+        HopKey<F>: Pod,
+    {
+        let direction = Direction::ToEndpoint;
+        self.know::<F>(direction)?;
+        let ran = self.run(UPLINK_INGRESS, uplink)?;
+        let mut end = self.end(&ran, uplink, direction);
+        match ran.reason.map(Reason::outcome) {
+            Some(Outcome::Translate) => {
+                let to = packet::ends(&ran.frame)?;
+                end.way = Some(if ran.redirected {
+                    let port = F::Addr::from_ip(to.dst)
+                        .and_then(|addr| self.tables.endpoints::<F>().ok()?.get(&addr, 0).ok());
+                    format!(
+                        "past the stack, straight into the endpoint{}",
+                        port.map(|port| format!(" by {}", self.name(port.port)))
+                            .unwrap_or_default()
+                    )
+                } else {
+                    self.through_the_stack(to.src, to.dst, Some(uplink)).await
+                });
+            }
+            Some(Outcome::Drop) => {}
+            Some(Outcome::Pass) | None => {
+                let (src, dst) = (self.question.src.ip(), self.question.dst.ip());
+                end.way = Some(self.through_the_stack(src, dst, Some(uplink)).await);
+            }
+        }
+        Ok(end)
+    }
+
+    async fn leave<F: Tabled>(&mut self, bridge: u32, port: Option<u32>) -> Result<End>
+    where
+        Tuple<F>: Pod,
+        Entry<F>: Pod,
+        MappingKey<F>: Pod,
+        Mapping<F>: Pod,
+        HopKey<F>: Pod,
+    {
+        let direction = Direction::FromEndpoint;
+        self.know::<F>(direction)?;
+        let (src, dst) = (self.question.src.ip(), self.question.dst.ip());
+        let neighbours = self
+            .network::<F>(dst)?
+            .is_some_and(|network| network.bridge == bridge);
+        if neighbours && !self.is_local::<F>(dst)? {
+            return self.among_neighbours::<F>(bridge);
+        }
+        let known = F::Addr::from_ip(src)
+            .and_then(|addr| self.tables.endpoints::<F>().ok()?.get(&addr, 0).ok())
+            .map(|endpoint| endpoint.port);
+        let port = port.or(known).filter(|port| self.has(VETH_INGRESS, *port));
+        if let Some(port) = port {
+            let ran = self.run_as(VETH_INGRESS, port, bridge)?;
+            if ran.reason.is_some() {
+                let mut end = self.end(&ran, port, direction);
+                if ran.redirected {
+                    end.way = Some(format!("past the stack, out by {}", self.hop::<F>()));
+                }
+                return Ok(end);
+            }
+        }
+        if !self.has(BRIDGE_INGRESS, bridge) {
+            bail!("{}: no program is attached there", self.name(bridge));
+        }
+        let ran = self.run(BRIDGE_INGRESS, bridge)?;
+        let mut end = self.end(&ran, bridge, direction);
+        match ran.reason.map(Reason::outcome) {
+            Some(Outcome::Translate) => {
+                let to = packet::ends(&ran.frame)?;
+                let out = self
+                    .network::<F>(to.dst)?
+                    .map(|network| self.name(network.bridge));
+                end.way = out.map(|out| format!("past the stack, back out by {out}"));
+                return Ok(end);
+            }
+            Some(Outcome::Drop) => return Ok(end),
+            Some(Outcome::Pass) | None => {}
+        }
+        self.outward(end, Some(bridge)).await
+    }
+
+    /// What the stack does with it next, and the uplink's program.
+    async fn outward(&mut self, mut end: End, from: Option<u32>) -> Result<End> {
+        let (src, dst) = (self.question.src.ip(), self.question.dst.ip());
+        let way = match self.netlink.way(src, dst, from).await {
+            Ok(way) if !way.local && self.has(UPLINK_EGRESS, way.ifindex) => way,
+            _ => {
+                end.way = Some(self.through_the_stack(src, dst, from).await);
+                return Ok(end);
+            }
+        };
+        let ran = self.run(UPLINK_EGRESS, way.ifindex)?;
+        let interface = end.interface;
+        end = self.end(&ran, way.ifindex, Direction::FromEndpoint);
+        end.interface = interface;
+        if ran.reason.map(Reason::outcome) != Some(Outcome::Drop) {
+            end.way = Some(self.through_the_stack(src, dst, from).await);
+        }
+        Ok(end)
+    }
+
+    /// Two endpoints of one bridge: none of our programs sees what the bridge passes between its ports.
+    fn among_neighbours<F: Tabled>(&self, bridge: u32) -> Result<End> {
+        let network = self.network::<F>(self.question.dst.ip())?;
+        let name = self.name(bridge);
+        let because = if network.is_some_and(|network| network.has(Network::ICC)) {
+            format!("both are endpoints of {name}, which passes it on by itself")
+        } else {
+            format!(
+                "both are endpoints of {name}, whose ports are isolated from each other (`icc = false`): the bridge drops \
+                 it, uncounted"
+            )
+        };
+        Ok(End {
+            reason: None,
+            because,
+            way: Some(format!("from port to port of {name}")),
+            interface: Some(name),
+            direction: Direction::FromEndpoint,
+        })
+    }
+
+    /// A process of the host: led at the socket, or sent by the stack.
+    async fn begin_here<F: Tabled>(&mut self) -> Result<End>
+    where
+        Tuple<F>: Pod,
+        Entry<F>: Pod,
+        MappingKey<F>: Pod,
+        Mapping<F>: Pod,
+        HopKey<F>: Pod,
+        BindingKey<F>: Pod,
+        Bound<F>: Pod,
+    {
+        let end = End {
+            reason: None,
+            because: "this host's own; it is none of ours".to_owned(),
+            way: None,
+            interface: None,
+            direction: Direction::FromEndpoint,
+        };
+        if let Some(port) = self.led::<F>() {
+            let to = SocketAddr::new(port.publication.to, port.publication.to_port);
+            return Ok(End {
+                because: format!(
+                    "a process of this host that dials it is led to {to} at its socket: no packet is translated"
+                ),
+                way: Some(
+                    self.through_the_stack(self.own(to.ip()), to.ip(), None)
+                        .await,
+                ),
+                ..end
+            });
+        }
+        self.know::<F>(Direction::FromEndpoint)?;
+        self.outward(end, None).await
+    }
+
+    /// The published port that a process of this host would be led by.
+    fn led<F: Tabled>(&self) -> Option<&PortView> {
+        let (src, dst) = (self.question.src.ip(), self.question.dst);
+        let own = |addr| self.is_local::<F>(addr).unwrap_or(false);
+        if !own(src) || !own(dst.ip()) {
+            return None;
+        }
+        let protocol = Protocol::from_number(self.question.protocol)?;
+        [dst.ip(), self.own(dst.ip())].into_iter().find_map(|addr| {
+            let listen = Listen {
+                addr,
+                port: dst.port(),
+                protocol,
+            };
+            self.ports
+                .iter()
+                .find(|port| port.publication.listen == listen)
+        })
+    }
+
+    /// Copies what the packet meets.
+    fn know<F: Tabled>(&mut self, direction: Direction) -> Result<()>
+    where
+        Tuple<F>: Pod,
+        Entry<F>: Pod,
+        MappingKey<F>: Pod,
+        Mapping<F>: Pod,
+        HopKey<F>: Pod,
+    {
+        let Some(ends) = endpoints::<F>(&self.question) else {
+            bail!("source and destination are not of one address family");
+        };
+        let protocol = self.question.protocol;
+        let flow = self
+            .copy
+            .know_flow(&Tuple::new(&ends, protocol, direction))?;
+        if flow.is_some() {
+            // Whether it lives still is for the program to say: it takes a first packet for one of a living flow.
+            let tables = &self.tables;
+            let judge = crate::kernel::flows::judge(tables)?;
+            self.first = !flow.is_some_and(|flow| {
+                judge.is_current(&flow) && !flow.is_expired(&judge.timeouts, judge.now)
+            });
+        }
+        let inside = MappingKey::<F>::new(ends.src, ends.sport, protocol, direction);
+        self.copy.know_mapping(&inside)?;
+        self.copy.know_hop::<F>(&HopKey {
+            src: ends.src,
+            dst: ends.dst,
+        });
+        Ok(())
+    }
+
+    fn run(&mut self, program: &'static str, ifindex: u32) -> Result<Ran> {
+        self.run_as(program, ifindex, ifindex)
+    }
+
+    /// Runs a program at one interface on a frame to another's address, and takes it down.
+    fn run_as(&mut self, program: &'static str, ifindex: u32, to: u32) -> Result<Ran> {
+        let frame = self.question.frame(self.mac(to), self.first)?;
+        let ran = self.copy.run(program, ifindex, &frame)?;
+        if let Some(link) = self.links.get(&(program.to_owned(), ifindex)) {
+            self.exact &= self.copy.is_the_one_in_force(link, program)?;
+        }
+        let ends = packet::ends(&ran.frame)?;
+        self.steps.push(Step {
+            program,
+            interface: self.name(ifindex),
+            reason: ran.reason.map(Reason::name),
+            outcome: ran.reason.map_or("pass", |reason| reason.outcome().name()),
+            meaning: ran.reason.map_or("", Reason::meaning),
+            becomes: (ends != self.question.ends()).then_some(ends),
+        });
+        Ok(ran)
+    }
+
+    fn end(&self, ran: &Ran, ifindex: u32, direction: Direction) -> End {
+        End {
+            reason: ran.reason,
+            because: ran.reason.map_or("", Reason::meaning).to_owned(),
+            way: None,
+            interface: Some(self.name(ifindex)),
+            direction,
+        }
+    }
+
+    /// The flow that the packet belongs to, as the last run left it, and its published port's slot.
+    fn flow<F: Tabled>(&self, direction: Direction) -> Result<Option<(Flow, u32)>>
+    where
+        Tuple<F>: Pod,
+        Entry<F>: Pod,
+    {
+        let Some(ends) = endpoints::<F>(&self.question) else {
+            return Ok(None);
+        };
+        let key = Tuple::new(&ends, self.question.protocol, direction);
+        let mut found = None;
+        Flows::new(self.copy.tables())?.each(
+            |_| true,
+            |view| {
+                let shown = |half: &crate::view::Half| packet::Ends {
+                    src: half.src,
+                    dst: half.dst,
+                    sport: half.sport,
+                    dport: half.dport,
+                };
+                let (original, reply) = (shown(&view.original), shown(&view.reply));
+                let asked = self.question.ends();
+                if view.protocol == key.protocol && (original == asked || reply == asked) {
+                    let flow = Flow {
+                        new: self.first,
+                        nat: view.nat.name(),
+                        state: view.state.map(|state| state.name()),
+                        original,
+                        reply,
+                    };
+                    found = Some((flow, view.binding));
+                }
+                Ok(())
+            },
+        )?;
+        Ok(found)
+    }
+
+    /// Where the shortcut sends it, in words.
+    fn hop<F: Tabled>(&self) -> String
+    where
+        HopKey<F>: Pod,
+    {
+        let hop: Option<Hop> = endpoints::<F>(&self.question).and_then(|ends| {
+            let key = HopKey::<F> {
+                src: ends.src,
+                dst: ends.dst,
+            };
+            self.tables.hops::<F>().ok()?.1.get(&key, 0).ok()
+        });
+        hop.map_or_else(|| "the uplink".to_owned(), |hop| self.name(hop.uplink))
+    }
+
+    /// What the kernel's own routing does with it, in words.
+    async fn through_the_stack(&self, src: IpAddr, dst: IpAddr, from: Option<u32>) -> String {
+        match self.netlink.way(src, dst, from).await {
+            Ok(way) if way.local => {
+                "to this host itself: its firewall and its sockets decide".to_owned()
+            }
+            Ok(way) => {
+                let via = way
+                    .gateway
+                    .map(|hop| format!(" via {hop}"))
+                    .unwrap_or_default();
+                format!("through the stack, out by {}{via}", self.name(way.ifindex))
+            }
+            Err(error) => format!("into the stack, which has no way to {dst} from there ({error})"),
+        }
+    }
+
+    fn network<F: Tabled>(&self, addr: IpAddr) -> Result<Option<Network>> {
+        let Some(addr) = F::Addr::from_ip(addr) else {
+            return Ok(None);
+        };
+        let key = subnet_key::<F>(addr, F::Addr::BITS);
+        Ok(self.tables.networks::<F>()?.get(&key, 0).ok())
+    }
+
+    fn is_local<F: Tabled>(&self, addr: IpAddr) -> Result<bool> {
+        let Some(own) = F::Addr::from_ip(addr) else {
+            return Ok(false);
+        };
+        Ok(addr.is_loopback() || self.tables.locals::<F>()?.get(&own, 0).is_ok())
+    }
+
+    fn has(&self, program: &str, ifindex: u32) -> bool {
+        self.links.contains_key(&(program.to_owned(), ifindex))
+    }
+
+    fn name(&self, ifindex: u32) -> String {
+        let link = self.host.links.iter().find(|link| link.ifindex == ifindex);
+        link.map_or_else(|| ifindex.to_string(), |link| link.name.clone())
+    }
+
+    fn mac(&self, ifindex: u32) -> Mac {
+        let link = self.host.links.iter().find(|link| link.ifindex == ifindex);
+        link.and_then(|link| link.mac).unwrap_or_default()
+    }
+}
+
+fn endpoints<F: Family>(question: &Question) -> Option<Endpoints<F>> {
+    Some(Endpoints {
+        src: F::Addr::from_ip(question.src.ip())?,
+        dst: F::Addr::from_ip(question.dst.ip())?,
+        sport: question.src.port(),
+        dport: question.dst.port(),
+    })
+}
+
+fn binding(port: &PortView) -> Binding {
+    let publication = &port.publication;
+    Binding {
+        listen: publication.listen.to_string(),
+        to: SocketAddr::new(publication.to, publication.to_port).to_string(),
+        owner: publication.owner.clone(),
+    }
+}
