@@ -7,6 +7,7 @@
 use core::mem::{align_of, size_of};
 
 use crate::{
+    allow::AllowKey,
     binding::{Binding, BindingKey, BindingStats},
     conntrack::Flow,
     event::{Event, Monitor, Written},
@@ -24,7 +25,7 @@ use crate::{
 
 /// Raised with every change of a map's layout or meaning. A service that finds another version pinned
 /// refuses to adopt it.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 macro_rules! abi {
     ($($ty:ty = $size:literal),+ $(,)?) => {$(
@@ -48,9 +49,11 @@ abi! {
     Flow<V6> = 104,
     BindingKey<V4> = 8,
     BindingKey<V6> = 20,
-    Binding<V4> = 28,
-    Binding<V6> = 40,
-    BindingStats = 24,
+    Binding<V4> = 32,
+    Binding<V6> = 44,
+    BindingStats = 32,
+    AllowKey<V4> = 8,
+    AllowKey<V6> = 20,
     MappingKey<V4> = 8,
     MappingKey<V6> = 20,
     Mapping<V4> = 24,

@@ -51,6 +51,8 @@ pub struct Binding<F: Family> {
     /// Index of this binding's generation and of its counters. Flows that it opened carry slot and
     /// generation: raising the generation ends them all.
     pub slot: u32,
+    /// Number of its allow-list, or [`crate::allow::EVERYBODY`].
+    pub allow: u32,
     /// Who asked, as text filled up with zeros: a container's short id, or the name of a source.
     pub owner: [u8; OWNER_LEN],
 }
@@ -89,4 +91,6 @@ pub struct BindingStats {
     pub bytes: u64,
     /// Flows opened.
     pub flows: u64,
+    /// Packets refused, whose source is not in the port's allow-list.
+    pub refused: u64,
 }

@@ -35,6 +35,7 @@
 extern crate std;
 
 pub mod abi;
+pub mod allow;
 pub mod binding;
 pub mod checksum;
 pub mod conntrack;

@@ -7,6 +7,10 @@ pub mod maps {
     pub const BINDINGS4: &str = "BINDINGS4";
     /// Published ports, IPv6.
     pub const BINDINGS6: &str = "BINDINGS6";
+    /// Networks of the allow-lists, IPv4.
+    pub const ALLOWED4: &str = "ALLOWED4";
+    /// Networks of the allow-lists, IPv6.
+    pub const ALLOWED6: &str = "ALLOWED6";
     /// Counters of the published ports, by slot.
     pub const BINDING_STATS: &str = "BINDING_STATS";
     /// Established flows, IPv4.
@@ -66,6 +70,8 @@ pub mod maps {
     pub const ALL: &[&str] = &[
         BINDINGS4,
         BINDINGS6,
+        ALLOWED4,
+        ALLOWED6,
         BINDING_STATS,
         FLOWS4,
         FLOWS6,

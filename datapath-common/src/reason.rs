@@ -158,6 +158,8 @@ reasons! {
     HopLimit = 48, "hop-limit", Drop;
     /// A published port leads to an address outside every managed network, and an endpoint asked for it.
     NoNetwork = 49, "no-network", Drop;
+    /// To a published port whose allow-list does not name the source.
+    NotAllowed = 53, "not-allowed", Drop;
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use datapath_common::{
+    allow::{AllowKey, MAX_ALLOWED},
     binding::{Binding, BindingKey, BindingStats, MAX_BINDINGS},
     conntrack::Flow,
     family::{Family, V4, V6},
@@ -42,6 +43,7 @@ const BINDING_SLOTS: usize = slots::ADDRESSES as usize;
 type Flows<F> = HashMap<Tuple<F>, Flow<F>, FLOWS, LAZY>;
 type Half<F> = LruHashMap<Tuple<F>, Flow<F>, HALF>;
 type Bindings<F> = HashMap<BindingKey<F>, Binding<F>, BINDINGS, LAZY>;
+type Allowed<F> = LpmTrie<AllowKey<F>, u32, { MAX_ALLOWED as usize }>;
 type Mappings<F> = LruHashMap<MappingKey<F>, Mapping<F>, MAPPINGS>;
 type Fragments<F> = LruHashMap<FragmentKey<F>, FragmentNote<F>, FRAGMENTS>;
 type Networks<F> = LpmTrie<<F as Family>::Addr, Network, NETWORKS>;
@@ -89,8 +91,8 @@ pub static REASONS: PerCpuArray<ReasonCount, { Reason::PLACES as usize }> = PerC
 pub static BINDING_STATS: PerCpuArray<BindingStats, BINDING_SLOTS> = PerCpuArray::new();
 
 macro_rules! family_maps {
-    ($family:ty: $flows:ident $half:ident $bindings:ident $mappings:ident $fragments:ident $networks:ident
-     $locals:ident $uplinks:ident $ends:ident $hops:ident $peers:ident $work:ident) => {
+    ($family:ty: $flows:ident $half:ident $bindings:ident $allowed:ident $mappings:ident $fragments:ident
+     $networks:ident $locals:ident $uplinks:ident $ends:ident $hops:ident $peers:ident $work:ident) => {
         /// Established flows, two entries each. When full, a flow stays among the half-open ones.
         #[btf_map]
         static $flows: Flows<$family> = Flows::new();
@@ -100,6 +102,9 @@ macro_rules! family_maps {
         /// Published ports. When full, publishing is refused.
         #[btf_map]
         static $bindings: Bindings<$family> = Bindings::new();
+        /// Networks of the allow-lists. When full, a port whose list has no room is not published.
+        #[btf_map]
+        static $allowed: Allowed<$family> = Allowed::<$family>::new();
         /// Endpoint-independent mappings, two entries each. When full, the one unused for longest makes room.
         #[btf_map]
         static $mappings: Mappings<$family> = Mappings::new();
@@ -140,6 +145,10 @@ macro_rules! family_maps {
             #[inline(always)]
             fn bindings() -> &'static Bindings<Self> {
                 &$bindings
+            }
+            #[inline(always)]
+            fn allowed() -> &'static Allowed<Self> {
+                &$allowed
             }
             #[inline(always)]
             fn mappings() -> &'static Mappings<Self> {
@@ -187,6 +196,7 @@ pub trait Maps: Family {
     fn flows() -> &'static Flows<Self>;
     fn half() -> &'static Half<Self>;
     fn bindings() -> &'static Bindings<Self>;
+    fn allowed() -> &'static Allowed<Self>;
     fn mappings() -> &'static Mappings<Self>;
     fn fragments() -> &'static Fragments<Self>;
     fn networks() -> &'static Networks<Self>;
@@ -198,9 +208,9 @@ pub trait Maps: Family {
     fn work() -> Option<&'static mut Work<Self>>;
 }
 
-family_maps!(V4: FLOWS4 HALF4 BINDINGS4 MAPPINGS4 FRAGMENTS4 NETWORKS4 LOCALS4 UPLINKS4 ENDPOINTS4 HOPS4
+family_maps!(V4: FLOWS4 HALF4 BINDINGS4 ALLOWED4 MAPPINGS4 FRAGMENTS4 NETWORKS4 LOCALS4 UPLINKS4 ENDPOINTS4 HOPS4
              PEERS4 WORK4);
-family_maps!(V6: FLOWS6 HALF6 BINDINGS6 MAPPINGS6 FRAGMENTS6 NETWORKS6 LOCALS6 UPLINKS6 ENDPOINTS6 HOPS6
+family_maps!(V6: FLOWS6 HALF6 BINDINGS6 ALLOWED6 MAPPINGS6 FRAGMENTS6 NETWORKS6 LOCALS6 UPLINKS6 ENDPOINTS6 HOPS6
              PEERS6 WORK6);
 
 /// The generation of a slot now.

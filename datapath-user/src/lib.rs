@@ -1,6 +1,7 @@
 //! The service and the command line of datapath: one library, so that both read the same maps in the same
 //! way.
 
+pub mod allow;
 pub mod api;
 pub mod cli;
 pub mod config;

@@ -9,6 +9,8 @@ pub use datapath_common::binding::Source;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+pub use crate::allow::AllowList;
+
 /// A transport protocol that ports can be published for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -39,6 +41,8 @@ pub struct Publication {
     pub to: IpAddr,
     /// The endpoint's port.
     pub to_port: u16,
+    /// The sources that it answers to, of the family of `listen.addr`; `None` for everybody.
+    pub allow: Option<AllowList>,
     /// Who wants it.
     pub source: Source,
     /// Who wants it, in words: a container's short id, or the source's name.

@@ -49,6 +49,9 @@ pub const fn remedy(reason: Reason) -> Option<&'static str> {
         }
         Reason::HopLimit => "Send with a higher TTL, or look for a routing loop.",
         Reason::NoNetwork => "Let the published port lead to an endpoint of a managed network.",
+        Reason::NotAllowed => {
+            "Add the source's network to the port's allow-list (`datapath allow`, or where the port is published)."
+        }
         Reason::NotIp
         | Reason::NotOurs
         | Reason::NotForHost

@@ -12,7 +12,7 @@ use datapath_common::{
     tuple::{Direction, Tuple},
 };
 
-use super::{fragment, icmp_error, mapping, masquerade, publish, rewrite};
+use super::{allow, fragment, icmp_error, mapping, masquerade, publish, rewrite};
 use crate::{
     bpf, flow, forward,
     maps::{self, Maps, Work},
@@ -105,6 +105,7 @@ fn lead<F: Maps>(work: &mut Work<F>, from: &Network, now: u64) -> Result<(), Rea
     }
     let local = maps::local::<F>(&asked.dst).ok_or(Reason::ToHost)?;
     publish::may_reach::<F>(&binding.to)?;
+    allow::check(binding, &asked.src)?;
     if !flow::may_open(headers) {
         return Err(Reason::NoFlow);
     }

@@ -1,5 +1,6 @@
 //! Translation: which addresses a new flow takes, and how they are written into packets.
 
+pub mod allow;
 pub mod fragment;
 pub mod hairpin;
 pub mod icmp_error;

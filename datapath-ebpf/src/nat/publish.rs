@@ -10,6 +10,7 @@ use datapath_common::{
     tuple::{Direction, Endpoints, Tuple},
 };
 
+use super::allow;
 use crate::{
     flow::{self, Opening},
     maps::{self, Maps, Work},
@@ -34,6 +35,7 @@ pub fn open<F: Maps>(work: &mut Work<F>, now: u64) -> Result<(), Reason> {
         return Err(Reason::Martian);
     }
     may_reach::<F>(&binding.to)?;
+    allow::check(binding, &from.src)?;
     if !flow::may_open(headers) {
         return Err(Reason::NoFlow);
     }

@@ -13,13 +13,15 @@ use axum::{
 use tokio::{net::UnixListener, time};
 
 use super::door::{self, Peer};
-use super::types::{Changed, PublishSpec, Refusal, RefusalKind, Refused, Status, UnpublishSpec};
+use super::types::{
+    AllowSpec, Changed, PublishSpec, Refusal, RefusalKind, Refused, Status, UnpublishSpec,
+};
 use crate::{
     config::{
-        ports::AddrPorts,
-        publish::{PairFault, expand, expand_listen},
+        ports::{AddrPorts, shortened},
+        publish::{PairFault, expand, expand_listen, for_port},
     },
-    model::Source,
+    model::{AllowList, Source},
     service::Handle,
 };
 
@@ -35,7 +37,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub async fn serve(listener: UnixListener, handle: Handle) -> io::Result<()> {
     let app = Router::new()
         .route("/v1/status", get(status))
-        .route("/v1/ports", axum::routing::post(publish).delete(unpublish))
+        .route(
+            "/v1/ports",
+            axum::routing::post(publish).patch(allow).delete(unpublish),
+        )
         .layer(DefaultBodyLimit::max(BODY))
         .layer(middleware::from_fn(hurry))
         .with_state(handle);
@@ -83,17 +88,41 @@ async fn publish(
     for (index, spec) in specs.iter().enumerate() {
         let listen = parse(index, "listen", &spec.listen)?;
         let to = parse(index, "to", &spec.to)?;
-        let ports = expand(&listen, &to, spec.protocol, Source::Api, "api").map_err(|fault| {
-            let (field, value) = match fault {
-                PairFault::Listen(_) => ("listen", &spec.listen),
-                PairFault::To(_) => ("to", &spec.to),
-            };
-            invalid(index, field, value, fault.fault())
-        })?;
+        let allow = read_list(index, spec.allow.as_deref())?;
+        let source = (Source::Api, "api");
+        let ports =
+            expand(&listen, &to, spec.protocol, allow.as_ref(), source).map_err(|fault| {
+                let (field, value) = match fault {
+                    PairFault::Listen(_) => ("listen", &spec.listen),
+                    PairFault::To(_) => ("to", &spec.to),
+                    PairFault::Allow(_) => ("allow", &shown(spec.allow.as_deref())),
+                };
+                invalid(index, field, value, fault.fault())
+            })?;
         publications.extend(ports);
     }
     let ports = handle.publish(publications).await?;
     tracing::info!(ports, %peer, "published by the API");
+    Ok(Json(Changed { ports }))
+}
+
+async fn allow(
+    State(handle): State<Handle>,
+    Extension(peer): Extension<Peer>,
+    specs: Result<Json<Vec<AllowSpec>>, JsonRejection>,
+) -> Result<Json<Changed>, Refusal> {
+    let specs = body(specs)?;
+    let mut lists = Vec::new();
+    for (index, spec) in specs.iter().enumerate() {
+        let listen = parse(index, "listen", &spec.listen)?;
+        let list = read_list(index, spec.allow.as_deref())?
+            .map(|list| for_port(&list, listen.addr))
+            .transpose()
+            .map_err(|fault| invalid(index, "allow", &shown(spec.allow.as_deref()), &fault))?;
+        lists.extend(expand_listen(&listen, spec.protocol).map(|port| (port, list.clone())));
+    }
+    let ports = handle.allow(lists).await?;
+    tracing::info!(ports, %peer, "allow-lists changed by the API");
     Ok(Json(Changed { ports }))
 }
 
@@ -129,6 +158,23 @@ fn parse(index: usize, field: &str, value: &str) -> Result<AddrPorts, Refusal> {
     value
         .parse()
         .map_err(|fault| invalid(index, field, value, &fault))
+}
+
+/// The allow-list of an entry, if it has one.
+fn read_list(index: usize, texts: Option<&[String]>) -> Result<Option<AllowList>, Refusal> {
+    let Some(texts) = texts else { return Ok(None) };
+    let list = AllowList::parse(texts);
+    list.map(Some).map_err(|(place, fault)| {
+        match place.and_then(|place| Some((place, texts.get(place)?))) {
+            Some((place, text)) => invalid(index, &format!("allow[{place}]"), text, &fault),
+            None => invalid(index, "allow", &shown(Some(texts)), &fault),
+        }
+    })
+}
+
+/// A list as a value that is to blame.
+fn shown(texts: Option<&[String]>) -> String {
+    shortened(&format!("{:?}", texts.unwrap_or_default()))
 }
 
 fn invalid(index: usize, field: &str, value: &str, fault: &impl ToString) -> Refusal {

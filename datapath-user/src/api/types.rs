@@ -86,6 +86,23 @@ pub struct PublishSpec {
     /// The protocol.
     #[serde(default = "tcp")]
     pub protocol: Protocol,
+    /// The networks that may ask; `null` or nothing for everybody.
+    #[serde(default)]
+    pub allow: Option<Vec<String>>,
+}
+
+/// One entry of the body of `PATCH /v1/ports`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AllowSpec {
+    /// Address and port, or range of ports, as they were published.
+    pub listen: String,
+    /// The protocol.
+    #[serde(default = "tcp")]
+    pub protocol: Protocol,
+    /// The networks that may ask from now on; `null` for everybody. It has to be there.
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub allow: Option<Vec<String>>,
 }
 
 /// One entry of the body of `DELETE /v1/ports`.

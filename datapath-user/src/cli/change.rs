@@ -1,4 +1,4 @@
-//! `publish` and `unpublish`: through the service, which answers when the change is in force.
+//! `publish`, `allow` and `unpublish`: through the service, which answers when the change is in force.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -10,7 +10,7 @@ use super::output;
 use crate::{
     api::{
         client::Client,
-        types::{Changed, PublishSpec, UnpublishSpec},
+        types::{AllowSpec, Changed, PublishSpec, UnpublishSpec},
     },
     config::{
         Config,
@@ -24,17 +24,39 @@ pub(super) fn address(text: &str) -> Result<IpAddr, &'static str> {
         .map_err(|_| "not an address; write the endpoint's, such as 172.17.0.2 or fd00:17::2")
 }
 
+/// In the place of a list: whoever asks.
+const EVERYBODY: &str = "everybody";
+
 /// Publishes a port or a range.
-pub(super) async fn publish(config: &Config, port: &PublishArg, to: IpAddr) -> Result<()> {
+pub(super) async fn publish(
+    config: &Config,
+    port: &PublishArg,
+    to: IpAddr,
+    allow: Vec<String>,
+) -> Result<()> {
     let spec = PublishSpec {
         listen: listen(&port.host, to.is_ipv6()),
         to: text(to, port.endpoint),
         protocol: port.host.protocol,
+        allow: (!allow.is_empty()).then_some(allow),
     };
     let changed: Changed = Client::new(&config.api_socket)
         .send(Method::POST, "/v1/ports", &[spec])
         .await?;
     output::line(&format!("published {} port(s)", changed.ports))
+}
+
+/// Says who may ask for a port or a range from now on.
+pub(super) async fn allow(config: &Config, port: &HostPorts, allow: Vec<String>) -> Result<()> {
+    let spec = AllowSpec {
+        listen: listen(port, false),
+        protocol: port.protocol,
+        allow: (allow != [EVERYBODY]).then_some(allow),
+    };
+    let changed: Changed = Client::new(&config.api_socket)
+        .send(Method::PATCH, "/v1/ports", &[spec])
+        .await?;
+    output::line(&format!("changed {} port(s)", changed.ports))
 }
 
 /// Withdraws a port or a range.

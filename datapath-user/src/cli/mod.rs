@@ -68,7 +68,8 @@ enum Command {
     /// Publish a port, as `docker run -p` does. It outlives the service, until it is withdrawn.
     #[command(
         after_help = "Examples:\n  datapath publish 8080:80 --to 172.17.0.2\n  \
-        datapath publish 203.0.113.2:7000-7009:7000-7009/udp --to 172.17.0.3"
+        datapath publish 203.0.113.2:7000-7009:7000-7009/udp --to 172.17.0.3\n  \
+        datapath publish 5432:5432 --to 172.17.0.4 --allow 203.0.113.0/24,198.51.100.7"
     )]
     Publish {
         /// [IP:]PORT[-END]:CPORT[-END][/tcp|udp]
@@ -76,6 +77,21 @@ enum Command {
         /// The endpoint's address.
         #[arg(long, value_name = "ADDRESS", value_parser = change::address)]
         to: std::net::IpAddr,
+        /// Answer these networks alone (and the host itself), not everybody.
+        #[arg(long, value_name = "NETWORK", value_delimiter = ',')]
+        allow: Vec<String>,
+    },
+    /// Say who may ask for a port that `publish` published. Flows of others end at once, those of the named go on.
+    #[command(
+        after_help = "Examples:\n  datapath allow 5432 203.0.113.0/24 198.51.100.7\n  \
+        datapath allow 5432 everybody"
+    )]
+    Allow {
+        /// [IP:]PORT[-END][/tcp|udp]
+        port: HostPorts,
+        /// The networks, or `everybody`. They take the place of those named before.
+        #[arg(value_name = "NETWORK", value_delimiter = ',', required = true)]
+        networks: Vec<String>,
     },
     /// Withdraw a port that `publish` published. Its flows end at once.
     Unpublish {
@@ -173,8 +189,11 @@ impl Cli {
             Command::Status { json, wait } => {
                 runtime()?.block_on(show::status(&config, json, wait))
             }
-            Command::Publish { port, to } => {
-                runtime()?.block_on(change::publish(&config, &port, to))
+            Command::Publish { port, to, allow } => {
+                runtime()?.block_on(change::publish(&config, &port, to, allow))
+            }
+            Command::Allow { port, networks } => {
+                runtime()?.block_on(change::allow(&config, &port, networks))
             }
             Command::Unpublish { port } => runtime()?.block_on(change::unpublish(&config, &port)),
             Command::Ports { json } => show::ports(&config.pin_dir, json),

@@ -12,6 +12,7 @@ use crate::{
     api::{client::Client, types::Status},
     config::Config,
     kernel::pinned::Pinned,
+    model::AllowList,
     view::Attachment,
 };
 
@@ -95,27 +96,38 @@ pub(super) fn ports(pin_dir: &Path, json: bool) -> Result<()> {
                     "to_port": publication.to_port,
                     "source": format!("{:?}", publication.source).to_lowercase(),
                     "owner": publication.owner,
+                    "allow": publication.allow.as_ref().map(AllowList::networks),
                     "packets": port.stats.packets,
                     "bytes": port.stats.bytes,
                     "flows": port.stats.flows,
+                    "refused": port.stats.refused,
                 })
             })
             .collect();
         return output::json(&json!({ "ports": all }));
     }
-    let mut table = output::table(&["LISTEN", "TO", "OWNER", "FLOWS", "PACKETS", "BYTES"]);
+    let mut table = output::table(&[
+        "LISTEN", "TO", "OWNER", "ALLOW", "FLOWS", "PACKETS", "BYTES", "REFUSED",
+    ]);
     for port in &ports {
         let publication = &port.publication;
         table.add_row([
             publication.listen.to_string(),
             std::net::SocketAddr::new(publication.to, publication.to_port).to_string(),
             publication.owner.clone(),
+            let_in(publication.allow.as_ref()),
             port.stats.flows.to_string(),
             port.stats.packets.to_string(),
             port.stats.bytes.to_string(),
+            port.stats.refused.to_string(),
         ]);
     }
     output::line(&table.to_string())
+}
+
+/// Who may ask.
+fn let_in(list: Option<&AllowList>) -> String {
+    list.map_or_else(|| "everybody".to_owned(), ToString::to_string)
 }
 
 /// Counts packets by reason.

@@ -19,7 +19,7 @@ use super::{
     publish::{PairFault, expand},
     table::{Item, Section, Text},
 };
-use crate::model::{Listen, Protocol, Publication};
+use crate::model::{AllowList, Listen, Protocol, Publication};
 
 const KEYS: &[&str] = &[
     "pin_dir",
@@ -227,7 +227,7 @@ fn publications(file: &Section<'_>) -> Result<Vec<Publication>, ConfigError> {
     let mut taken: HashMap<Listen, usize> = HashMap::new();
     let mut listens = Vec::new();
     for (index, entry) in file
-        .tables("publish", &["listen", "to", "protocol"])?
+        .tables("publish", &["listen", "to", "protocol", "allow"])?
         .iter()
         .enumerate()
     {
@@ -240,16 +240,19 @@ fn publications(file: &Section<'_>) -> Result<Vec<Publication>, ConfigError> {
                 parse_protocol(name).map_err(|fault| item.wrong(fault))?
             }
         };
+        let allowed = entry.get("allow");
+        let allow = allowed.as_ref().map(allow).transpose()?;
         let own = expand(
             &addr_ports(&listen)?,
             &addr_ports(&to)?,
             protocol,
-            Source::File,
-            "file",
+            allow.as_ref(),
+            (Source::File, "file"),
         )
         .map_err(|fault| match fault {
             PairFault::Listen(fault) => listen.wrong(fault),
             PairFault::To(fault) => to.wrong(fault),
+            PairFault::Allow(fault) => allowed.as_ref().unwrap_or(&listen).wrong(fault),
         })?;
         if all.len() + own.len() > MAX_BINDINGS as usize {
             return Err(listen.wrong(format_args!(
@@ -273,6 +276,20 @@ fn publications(file: &Section<'_>) -> Result<Vec<Publication>, ConfigError> {
         all.extend(own);
     }
     Ok(all)
+}
+
+/// Who may ask for a port.
+fn allow(item: &Item<'_>) -> Result<AllowList, ConfigError> {
+    const EXPECTED: &str = "write a list of networks, such as [\"203.0.113.0/24\"]";
+    let entries = item.array(EXPECTED)?;
+    let texts: Vec<&str> = entries
+        .iter()
+        .map(|entry| entry.string("write the network in quotes"))
+        .collect::<Result<_, _>>()?;
+    AllowList::parse(texts).map_err(|(index, fault)| {
+        let entry = index.and_then(|index| entries.get(index));
+        entry.unwrap_or(item).wrong(fault)
+    })
 }
 
 fn addr_ports(item: &Item<'_>) -> Result<AddrPorts, ConfigError> {

@@ -9,15 +9,17 @@ use datapath_common::{
 };
 
 use super::ports::{AddrPorts, Fault, same_length};
-use crate::model::{Listen, Protocol, Publication};
+use crate::model::{AllowList, Listen, Protocol, Publication};
 
-/// Which half of the pair is wrong.
+/// Which part is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PairFault {
     /// Where it listens.
     Listen(Fault),
     /// Where it leads.
     To(Fault),
+    /// Who may ask.
+    Allow(Fault),
 }
 
 impl PairFault {
@@ -25,7 +27,7 @@ impl PairFault {
     #[must_use]
     pub fn fault(&self) -> &Fault {
         match self {
-            Self::Listen(fault) | Self::To(fault) => fault,
+            Self::Listen(fault) | Self::To(fault) | Self::Allow(fault) => fault,
         }
     }
 }
@@ -33,18 +35,22 @@ impl PairFault {
 /// One publication for each port of the pair.
 ///
 /// # Errors
-/// The half that is wrong, and why.
+/// The part that is wrong, and why.
 pub fn expand(
     listen: &AddrPorts,
     to: &AddrPorts,
     protocol: Protocol,
-    source: Source,
-    owner: &str,
+    allow: Option<&AllowList>,
+    (source, owner): (Source, &str),
 ) -> Result<Vec<Publication>, PairFault> {
     check_listen(listen.addr).map_err(PairFault::Listen)?;
     check_to(to.addr).map_err(PairFault::To)?;
     families(listen.addr, to.addr).map_err(PairFault::Listen)?;
     same_length(listen.ports, to.ports).map_err(PairFault::To)?;
+    let allow = allow
+        .map(|list| for_port(list, listen.addr))
+        .transpose()
+        .map_err(PairFault::Allow)?;
     let ports = listen.ports.first..=listen.ports.last;
     let to_ports = to.ports.first..=to.ports.last;
     let publications = ports.zip(to_ports).map(|(port, to_port)| Publication {
@@ -55,6 +61,7 @@ pub fn expand(
         },
         to: to.addr,
         to_port,
+        allow: allow.clone(),
         source,
         owner: owner.to_owned(),
     });
@@ -72,6 +79,21 @@ pub fn expand_listen(
         port,
         protocol,
     })
+}
+
+/// What of a list concerns a port at this address.
+///
+/// # Errors
+/// When that is nothing: nobody could ever ask.
+pub fn for_port(list: &AllowList, listen: IpAddr) -> Result<AllowList, Fault> {
+    let list = list.for_family_of(listen);
+    if list.is_empty() {
+        let family = if listen.is_ipv4() { "IPv4" } else { "IPv6" };
+        return Err(Fault(format!(
+            "names no {family} network, but the port listens on {family}: nobody could ask; add one"
+        )));
+    }
+    Ok(list)
 }
 
 fn check_listen(addr: IpAddr) -> Result<(), Fault> {
@@ -124,7 +146,7 @@ mod tests {
 
     fn pair(listen: &str, to: &str) -> Result<Vec<Publication>, PairFault> {
         let (listen, to) = (listen.parse().unwrap(), to.parse().unwrap());
-        expand(&listen, &to, Protocol::Tcp, Source::File, "file")
+        expand(&listen, &to, Protocol::Tcp, None, (Source::File, "file"))
     }
 
     #[test]
@@ -157,6 +179,7 @@ mod tests {
             let blamed = match pair(listen, to).unwrap_err() {
                 PairFault::Listen(_) => "listen",
                 PairFault::To(_) => "to",
+                PairFault::Allow(_) => "allow",
             };
             assert_eq!(blamed, side, "{listen} -> {to}");
         }

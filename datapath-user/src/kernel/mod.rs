@@ -1,6 +1,7 @@
 //! The kernel side: loading and pinning the programs, attaching them, and the maps as typed tables.
 
 pub mod adopt;
+pub mod allow;
 pub mod attach;
 pub mod batch;
 pub mod cgroup;

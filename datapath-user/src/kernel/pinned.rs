@@ -7,6 +7,7 @@ use std::{
 
 use aya::Pod;
 use datapath_common::{
+    allow::AllowKey,
     binding::{Binding, BindingKey, BindingStats, Source},
     conntrack::Flow,
     family::{V4, V6},
@@ -17,7 +18,7 @@ use datapath_common::{
 };
 
 use super::{
-    attach, cgroup,
+    allow, attach, cgroup,
     events::Events,
     flows::Flows,
     life::Tier,
@@ -181,7 +182,9 @@ fn ports_of<F: Tabled>(tables: &Tables) -> anyhow::Result<Vec<PortView>>
 where
     BindingKey<F>: Pod,
     Binding<F>: Pod,
+    AllowKey<F>: Pod,
 {
+    let lists = allow::read::<F>(&tables.allowed::<F>()?)?;
     let stats = tables.binding_stats()?;
     let mut ports = Vec::new();
     for entry in tables.bindings::<F>()?.iter() {
@@ -194,6 +197,7 @@ where
             sum.packets += stat.packets;
             sum.bytes += stat.bytes;
             sum.flows += stat.flows;
+            sum.refused += stat.refused;
         }
         ports.push(PortView {
             publication: Publication {
@@ -204,6 +208,7 @@ where
                 },
                 to: std::net::IpAddr::to_canonical(&binding.to.into()),
                 to_port: binding.port,
+                allow: allow::named(&lists, binding.allow),
                 source: Source::from_raw(binding.source).unwrap_or(Source::Api),
                 owner: owner(&binding.owner),
             },

@@ -12,6 +12,7 @@ use aya::{
     maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuArray, RingBuf, lpm_trie},
 };
 use datapath_common::{
+    allow::{AllowKey, LIST_BITS},
     binding::{Binding, BindingKey, BindingStats},
     conntrack::Flow,
     event::{Monitor, Written},
@@ -49,6 +50,8 @@ enum Place {
 pub trait Tabled: Family<Addr: Pod> {
     /// This family's bindings.
     const BINDINGS: &'static str;
+    /// Networks of its allow-lists.
+    const ALLOWED: &'static str;
     /// Its established flows.
     const FLOWS: &'static str;
     /// Its half-open flows.
@@ -78,6 +81,7 @@ pub trait Tabled: Family<Addr: Pod> {
 
 impl Tabled for V4 {
     const BINDINGS: &'static str = names::BINDINGS4;
+    const ALLOWED: &'static str = names::ALLOWED4;
     const FLOWS: &'static str = names::FLOWS4;
     const HALF: &'static str = names::HALF4;
     const MAPPINGS: &'static str = names::MAPPINGS4;
@@ -95,6 +99,7 @@ impl Tabled for V4 {
 
 impl Tabled for V6 {
     const BINDINGS: &'static str = names::BINDINGS6;
+    const ALLOWED: &'static str = names::ALLOWED6;
     const FLOWS: &'static str = names::FLOWS6;
     const HALF: &'static str = names::HALF6;
     const MAPPINGS: &'static str = names::MAPPINGS6;
@@ -115,6 +120,9 @@ impl Tabled for V6 {
 
 /// A hash map of ours.
 pub type Table<K, V> = HashMap<MapData, K, V>;
+
+/// The networks of the allow-lists. The value says nothing.
+pub type Allowed<F> = LpmTrie<MapData, AllowKey<F>, u32>;
 
 /// A map for thousands of entries at a time, and for each.
 pub type Both<K, V> = (Batched<K, V>, Table<K, V>);
@@ -184,6 +192,16 @@ impl Tables {
         Binding<F>: Pod,
     {
         self.hash(F::BINDINGS)
+    }
+
+    /// The networks of the allow-lists.
+    #[expect(clippy::missing_errors_doc, reason = "as `bindings`")]
+    pub fn allowed<F: Tabled>(&self) -> Result<Allowed<F>>
+    where
+        AllowKey<F>: Pod,
+    {
+        let map = Map::from_map_data(self.data(F::ALLOWED)?)?;
+        LpmTrie::try_from(map).context("map of allow-lists: of another shape")
     }
 
     /// The flows of one tier.
@@ -330,6 +348,15 @@ impl Tables {
     pub fn max_entries(&self, name: &str) -> Result<u32> {
         Ok(self.data(name)?.info()?.max_entries())
     }
+}
+
+/// The key of a network of an allow-list.
+#[must_use]
+pub fn allow_key<F: Tabled>(list: u32, addr: F::Addr, bits: u32) -> lpm_trie::Key<AllowKey<F>>
+where
+    AllowKey<F>: Pod,
+{
+    lpm_trie::Key::new(LIST_BITS + bits, AllowKey { list, addr })
 }
 
 /// The key of a subnet.

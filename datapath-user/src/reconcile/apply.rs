@@ -1,6 +1,9 @@
 //! One family's maps, brought to what is desired.
 
-use std::{collections::BTreeMap, ops::AddAssign};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::AddAssign,
+};
 
 use anyhow::{Context as _, Result};
 use aya::{
@@ -8,6 +11,7 @@ use aya::{
     maps::{Array, LpmTrie, MapData},
 };
 use datapath_common::{
+    allow::{AllowKey, EVERYBODY, NOBODY},
     binding::{Binding, BindingKey, OWNER_LEN},
     family::Address as _,
     network::{LocalAddress, Network},
@@ -18,11 +22,12 @@ use datapath_common::{
 
 use super::{
     Desired,
+    allow::Lists,
     slots::{Slots, raise},
 };
 use crate::{
     kernel::tables::{Table, Tabled, Tables, subnet_key},
-    model::Publication,
+    model::{AllowList, Publication},
 };
 
 /// How much a reconciliation changed.
@@ -50,8 +55,10 @@ where
     BindingKey<F>: Pod,
     Binding<F>: Pod,
     UplinkAddresses<F>: Pod,
+    AllowKey<F>: Pod,
 {
     bindings: Table<BindingKey<F>, Binding<F>>,
+    lists: Lists<F>,
     networks: LpmTrie<MapData, F::Addr, Network>,
     locals: Table<F::Addr, LocalAddress>,
     uplinks: Table<u32, UplinkAddresses<F>>,
@@ -66,10 +73,12 @@ where
     BindingKey<F>: Pod,
     Binding<F>: Pod,
     UplinkAddresses<F>: Pod,
+    AllowKey<F>: Pod,
 {
     pub(super) fn open(tables: &Tables) -> Result<Self> {
         Ok(Self {
             bindings: tables.bindings::<F>()?,
+            lists: Lists::read(tables).context("the allow-lists")?,
             networks: tables.networks::<F>()?,
             locals: tables.locals::<F>()?,
             uplinks: tables.uplinks::<F>()?,
@@ -80,7 +89,12 @@ where
     }
 
     /// Withdraws first and publishes last: no moment shows a port open that is in neither state.
-    pub(super) fn reconcile(&mut self, desired: &Desired) -> Result<Changes> {
+    /// Ports whose allow-list became another are told in `narrowed`, by slot.
+    pub(super) fn reconcile(
+        &mut self,
+        desired: &Desired,
+        narrowed: &mut BTreeMap<u32, AllowList>,
+    ) -> Result<Changes> {
         let mut changes = Changes {
             withdrawn: self.withdraw(desired)?,
             ..Changes::default()
@@ -89,7 +103,9 @@ where
         changes.network += self.uplinks(desired).context("the uplinks' addresses")?;
         changes.network += self.networks(desired).context("the networks")?;
         changes.network += self.endpoints(desired).context("the endpoints")?;
-        changes.published = self.publish(desired).context("the published ports")?;
+        changes.published = self
+            .publish(desired, narrowed)
+            .context("the published ports")?;
         Ok(changes)
     }
 
@@ -120,18 +136,33 @@ where
         Ok(withdrawn)
     }
 
-    fn publish(&mut self, desired: &Desired) -> Result<usize> {
+    /// A port whose list cannot be written is closed, and the others are published all the same.
+    fn publish(
+        &mut self,
+        desired: &Desired,
+        narrowed: &mut BTreeMap<u32, AllowList>,
+    ) -> Result<usize> {
         let present: BTreeMap<_, _> = self.bindings.iter().collect::<Result<_, _>>()?;
         let mut slots = Slots::new(
             ranges::BINDINGS..ranges::ADDRESSES,
             self.foreign.iter().copied(),
         );
         let mut published = 0;
+        let mut named = BTreeSet::new();
+        let mut failed = Ok(());
         for (key, publication) in Self::wanted(desired) {
             let Some(to) = F::target(publication.to) else {
                 continue;
             };
             let old = present.get(&key);
+            let allow = match self.lists.number(publication.allow.as_ref()) {
+                Ok(number) => number,
+                Err(error) => {
+                    failed = Err(error.context(publication.listen.to_string()));
+                    NOBODY
+                }
+            };
+            named.insert(allow);
             let slot = match old {
                 Some(old) => old.slot,
                 None => slots.take()?,
@@ -142,6 +173,7 @@ where
                 source: publication.source as u8,
                 flags: 0,
                 slot,
+                allow,
                 owner: owner(&publication.owner),
             };
             if old == Some(&binding) {
@@ -151,9 +183,14 @@ where
             if old.is_some_and(|old| (old.to, old.port) != (binding.to, binding.port)) {
                 raise(&mut self.generations, slot)?;
             }
+            if allow != EVERYBODY && old.is_some_and(|old| old.allow != allow) {
+                let list = publication.allow.clone();
+                narrowed.insert(slot, list.filter(|_| allow != NOBODY).unwrap_or_default());
+            }
             published += 1;
         }
-        Ok(published)
+        self.lists.sweep(&named)?;
+        failed.map(|()| published)
     }
 
     fn locals(&mut self, desired: &Desired) -> Result<usize> {

@@ -1,6 +1,7 @@
 //! The wanted state against the maps: what differs is changed, and nothing else. Run as often as one likes;
 //! the maps are the truth, so a restart, a missed event and a tampered entry all heal the same way.
 
+pub mod allow;
 mod apply;
 mod endpoints;
 pub mod forwarding;
@@ -160,8 +161,16 @@ fn auto_uplinks(networks: &[(Network, u32)], host: &Host) -> Vec<Link> {
 /// # Errors
 /// When a map cannot be read or written; what was possible is done.
 pub fn reconcile(tables: &Tables, desired: &Desired) -> Result<Changes> {
-    let mut changes = Side::<V4>::open(tables)?.reconcile(desired)?;
-    changes += Side::<V6>::open(tables)?.reconcile(desired)?;
+    let mut narrowed = BTreeMap::new();
+    let four = Side::<V4>::open(tables)?.reconcile(desired, &mut narrowed);
+    let six = four.and_then(|mut changes| {
+        changes += Side::<V6>::open(tables)?.reconcile(desired, &mut narrowed)?;
+        Ok(changes)
+    });
+    // Whatever else failed: lists that are in force hold for the flows that are open, too.
+    let ended = allow::end_others(tables, &narrowed).context("flows that are allowed no more");
+    let changes = six?;
+    ended?;
     Ok(changes)
 }
 

@@ -6,13 +6,17 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     api::types::{Refusal, RefusalKind, Status},
-    model::{Listen, Publication},
+    model::{AllowList, Listen, Publication},
 };
 
 /// A question or a change, and where its answer goes.
 pub(super) enum Request {
     Publish(Vec<Publication>, oneshot::Sender<Result<usize, Refusal>>),
     Unpublish(Vec<Listen>, oneshot::Sender<Result<usize, Refusal>>),
+    Allow(
+        Vec<(Listen, Option<AllowList>)>,
+        oneshot::Sender<Result<usize, Refusal>>,
+    ),
     Status(oneshot::Sender<Status>),
 }
 
@@ -50,6 +54,14 @@ impl Handle {
     pub async fn unpublish(&self, listens: Vec<Listen>) -> Result<usize, Refusal> {
         self.ask(|answer| Request::Unpublish(listens, answer))
             .await?
+    }
+
+    /// Gives all of them the lists beside them, or none.
+    ///
+    /// # Errors
+    /// Says which one is refused, and why.
+    pub async fn allow(&self, lists: Vec<(Listen, Option<AllowList>)>) -> Result<usize, Refusal> {
+        self.ask(|answer| Request::Allow(lists, answer)).await?
     }
 
     /// How the service is.

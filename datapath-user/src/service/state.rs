@@ -16,7 +16,7 @@ use crate::{
     api::types::{Refusal, RefusalKind, Status},
     config::Config,
     kernel::{attach, cgroup, object, pinned::Pinned, tables::Tables},
-    model::{Listen, Publication, Wanted},
+    model::{AllowList, Listen, Publication, Wanted},
     reconcile::{
         self, Desired,
         forwarding::{self, Ways},
@@ -142,6 +142,9 @@ impl State {
         if changes != reconcile::Changes::default() {
             info!(?changes, "maps changed");
         }
+        if !self.adopted {
+            reconcile::allow::enforce(&self.tables, &self.config.pin_dir)?;
+        }
         if !self.adopted
             && let Err(error) = cgroup::attach(&mut self.ebpf, &self.config.pin_dir)
         {
@@ -254,6 +257,9 @@ impl State {
             Request::Unpublish(listens, answer) => {
                 drop(answer.send(self.unpublish(&listens)));
             }
+            Request::Allow(lists, answer) => {
+                drop(answer.send(self.allow(lists)));
+            }
             Request::Status(answer) => {
                 drop(answer.send(self.status()));
             }
@@ -282,19 +288,46 @@ impl State {
     }
 
     fn unpublish(&mut self, listens: &[Listen]) -> Result<usize, Refusal> {
-        for (index, listen) in listens.iter().enumerate() {
-            if self.api.contains_key(listen) {
+        self.require_own(listens.iter().copied(), "withdraw it there")?;
+        let before = self.api.clone();
+        for listen in listens {
+            self.api.remove(listen);
+        }
+        self.change(before).map(|()| listens.len())
+    }
+
+    fn allow(&mut self, lists: Vec<(Listen, Option<AllowList>)>) -> Result<usize, Refusal> {
+        let listens = lists.iter().map(|(listen, _)| *listen);
+        self.require_own(listens, "change its list there")?;
+        let count = lists.len();
+        let before = self.api.clone();
+        for (listen, list) in lists {
+            if let Some(port) = self.api.get_mut(&listen) {
+                port.allow = list;
+            }
+        }
+        self.change(before).map(|()| count)
+    }
+
+    /// Refuses what the API did not publish.
+    fn require_own(
+        &self,
+        listens: impl Iterator<Item = Listen>,
+        remedy: &str,
+    ) -> Result<(), Refusal> {
+        for (index, listen) in listens.enumerate() {
+            if self.api.contains_key(&listen) {
                 continue;
             }
             let owner = self
                 .desired
                 .publications
                 .iter()
-                .find(|port| port.listen == *listen);
+                .find(|port| port.listen == listen);
             let refusal = match owner {
                 Some(port) => Refusal::new(
                     RefusalKind::Conflict,
-                    format!("published by {}; withdraw it there", port.owner),
+                    format!("published by {}; {remedy}", port.owner),
                 ),
                 None => Refusal::new(
                     RefusalKind::NotFound,
@@ -303,11 +336,7 @@ impl State {
             };
             return Err(refusal.about(format!("[{index}].listen"), listen.to_string()));
         }
-        let before = self.api.clone();
-        for listen in listens {
-            self.api.remove(listen);
-        }
-        self.change(before).map(|()| listens.len())
+        Ok(())
     }
 
     /// Puts a change of the API's ports into force, or takes it back.

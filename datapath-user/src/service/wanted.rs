@@ -86,6 +86,7 @@ mod tests {
             },
             to: to.parse().unwrap(),
             to_port: 80,
+            allow: None,
             source,
             owner: owner.to_owned(),
         }

@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests measure real time")]
 
 mod absent;
+mod allow;
 mod answers;
 mod engine;
 mod published;

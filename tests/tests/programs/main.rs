@@ -1,5 +1,6 @@
 //! The programs, as the kernel loaded them, on single frames: what goes in and what comes out, byte by byte.
 
+mod allow;
 mod case;
 mod checksums;
 mod connection;

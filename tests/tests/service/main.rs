@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests wait in real time")]
 
 mod alarm;
+mod allow;
 mod api;
 mod cli;
 mod collect;

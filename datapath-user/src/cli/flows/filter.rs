@@ -214,6 +214,7 @@ mod tests {
                 },
                 to: "172.17.0.2".parse().unwrap(),
                 to_port: 80,
+                allow: None,
                 source: Source::Api,
                 owner: "api".to_owned(),
             },

@@ -5,6 +5,7 @@
 
 mod answers;
 mod engine;
+mod labels;
 mod translate;
 
 use std::{

@@ -5,12 +5,15 @@ use std::{cmp::Reverse, collections::HashMap, net::IpAddr};
 use datapath_common::binding::Source;
 
 use super::{
-    super::answers::{self, Container, Endpoint, Port},
+    super::{
+        answers::{self, Container, Endpoint, Port},
+        labels::{Lists, protocol_of},
+    },
     Addresses,
     networks::{Mode, Modes},
     short, shown,
 };
-use crate::model::{Listen, Protocol, Publication};
+use crate::model::{Listen, Publication};
 
 /// A bridge network that a container is in.
 struct Place {
@@ -33,11 +36,16 @@ pub(super) fn read(
         .iter()
         .map(|error| format!("a port makes no sense: {}", shown(&error.to_string())))
         .collect();
-    for port in &listed {
-        match publication(&owner, port, &places) {
-            Ok(port) => published.extend(port),
-            Err(problem) => problems.push(problem),
+    match Lists::read(container, &listed, &mut problems) {
+        Ok(lists) => {
+            for port in &listed {
+                match publication(&owner, port, &places, &lists) {
+                    Ok(port) => published.extend(port),
+                    Err(problem) => problems.push(problem),
+                }
+            }
         }
+        Err(problem) => problems.push(format!("{problem}; until then its ports stay closed")),
     }
     for problem in &mut problems {
         problem.insert_str(0, &format!("docker container {owner}: "));
@@ -56,11 +64,14 @@ fn ports(container: &Container) -> (Vec<Port>, Vec<serde_json::Error>) {
 }
 
 /// A published port; `None` for one that is exposed only, or not of our protocols.
-fn publication(owner: &str, port: &Port, places: &[Place]) -> Result<Option<Publication>, String> {
-    let protocol = match port.protocol.as_deref() {
-        Some("tcp") => Protocol::Tcp,
-        Some("udp") => Protocol::Udp,
-        _ => return Ok(None),
+fn publication(
+    owner: &str,
+    port: &Port,
+    places: &[Place],
+    lists: &Lists,
+) -> Result<Option<Publication>, String> {
+    let Some(protocol) = protocol_of(port) else {
+        return Ok(None);
     };
     let Some(ip) = &port.ip else {
         return Ok(None);
@@ -93,6 +104,7 @@ fn publication(owner: &str, port: &Port, places: &[Place]) -> Result<Option<Publ
         },
         to,
         to_port: port.private_port,
+        allow: lists.for_port(port.private_port, protocol, addr),
         source: Source::Docker,
         owner: owner.to_owned(),
     }))
