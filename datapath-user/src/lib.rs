@@ -10,6 +10,7 @@ pub mod doctor;
 pub mod explain;
 pub mod kernel;
 mod lock;
+pub mod metrics;
 pub mod model;
 pub mod processes;
 pub mod reconcile;

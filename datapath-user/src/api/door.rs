@@ -1,6 +1,6 @@
 //! Who comes in: every client gets its own task and a bounded time, and none can keep the others out.
 
-use std::{collections::VecDeque, fmt, io, time::Duration};
+use std::{collections::VecDeque, fmt, io, net::SocketAddr, time::Duration};
 
 use axum::{Extension, Router};
 use hyper::server::conn::http1;
@@ -9,7 +9,8 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{
-    net::{UnixListener, UnixStream},
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
     task::{self, JoinHandle},
     time,
 };
@@ -23,9 +24,40 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How long to wait when the process has no descriptor left for another client.
 const BREATH: Duration = Duration::from_millis(100);
 
+/// Where clients come in.
+pub(crate) trait Door {
+    /// What carries their bytes.
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+    /// What is known of them.
+    type Peer: Clone + Send + Sync + 'static;
+
+    /// Waits for the next one.
+    async fn open(&self) -> io::Result<(Self::Stream, Self::Peer)>;
+}
+
+impl Door for UnixListener {
+    type Stream = UnixStream;
+    type Peer = Peer;
+
+    async fn open(&self) -> io::Result<(UnixStream, Peer)> {
+        let (stream, _) = self.accept().await?;
+        let peer = Peer::of(&stream);
+        Ok((stream, peer))
+    }
+}
+
+impl Door for TcpListener {
+    type Stream = TcpStream;
+    type Peer = SocketAddr;
+
+    async fn open(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        self.accept().await
+    }
+}
+
 /// A client, as the kernel knows it (`SO_PEERCRED`, unix(7)).
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Peer {
+pub(crate) struct Peer {
     pid: Option<i32>,
     uid: Option<u32>,
     gid: Option<u32>,
@@ -59,12 +91,11 @@ impl fmt::Display for Peer {
 ///
 /// # Errors
 /// When the listener fails for good.
-pub(super) async fn serve(listener: UnixListener, app: Router) -> io::Result<()> {
+pub(crate) async fn serve(door: impl Door, app: Router) -> io::Result<()> {
     let mut clients = Clients::default();
     loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let peer = Peer::of(&stream);
+        match door.open().await {
+            Ok((stream, peer)) => {
                 clients.admit(task::spawn(attend(
                     stream,
                     app.clone().layer(Extension(peer)),
@@ -77,7 +108,7 @@ pub(super) async fn serve(listener: UnixListener, app: Router) -> io::Result<()>
                     Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM)
                 ) =>
             {
-                warn!("a client of the API has to wait: {error}");
+                warn!("a client has to wait: {error}");
                 time::sleep(BREATH).await;
             }
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
@@ -86,14 +117,14 @@ pub(super) async fn serve(listener: UnixListener, app: Router) -> io::Result<()>
     }
 }
 
-async fn attend(stream: UnixStream, app: Router) {
+async fn attend(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, app: Router) {
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(PATIENCE)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(app))
         .await;
     if let Err(error) = served {
-        debug!("a client of the API: {error}");
+        debug!("a client: {error}");
     }
 }
 

@@ -1,6 +1,6 @@
 //! The API: HTTP and JSON on a Unix socket. [`types`] is what goes over it, for both ends.
 
 pub mod client;
-mod door;
+pub(crate) mod door;
 pub mod server;
 pub mod types;

@@ -29,6 +29,12 @@ pub struct Status {
     /// How packets of flows are sent on: past the stack or through it, and why.
     #[serde(default)]
     pub forwarding: Ways,
+    /// How often maps and hooks were compared with what should be.
+    #[serde(default)]
+    pub reconciliations: u64,
+    /// How often something could not be brought into force.
+    #[serde(default)]
+    pub reconcile_errors: u64,
     /// What the last reconciliation could not do, a line each.
     pub problems: Vec<String>,
 }

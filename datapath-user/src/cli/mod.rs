@@ -23,6 +23,7 @@ use crate::{
         ports::{HostPorts, PublishArg},
     },
     kernel::{detach, tables::Tables},
+    lock::{self, Lock},
     reconcile::isolation,
     service,
 };
@@ -153,7 +154,7 @@ enum Command {
         /// The directory.
         dir: PathBuf,
     },
-    /// Take every program, map and pin out of the kernel.
+    /// Take every program, map and pin out of the kernel. The service has to be stopped before.
     Detach,
 }
 
@@ -206,11 +207,16 @@ impl Cli {
             Command::Man { dir } => generate::man(&dir),
             Command::Stats { json } => show::stats(&config.pin_dir, json),
             Command::Detach => {
+                let held = Lock::take(&config.pin_dir, lock::SERVICE)?;
                 let tables = Tables::new(&config.pin_dir);
                 if tables.exist() {
                     runtime()?.block_on(isolation::release(&tables))?;
                 }
                 let removed = detach::detach(&config.pin_dir)?;
+                drop(held);
+                lock::sweep(&config.pin_dir);
+                // The unit's own directory; any other is whoever's who named it.
+                drop(std::fs::remove_dir("/run/datapath"));
                 let lines: Vec<_> = removed.iter().map(|pin| format!("removed {pin}")).collect();
                 if lines.is_empty() {
                     return Ok(());

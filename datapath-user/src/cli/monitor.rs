@@ -19,7 +19,7 @@ use crate::{
         events::{ATTENTION, Events},
         pinned::{self, Pinned},
     },
-    lock::Lock,
+    lock::{self, Lock},
 };
 
 /// What `monitor` takes.
@@ -66,7 +66,7 @@ impl Monitor {
     /// Prints until it is interrupted, or the reader leaves.
     pub(super) async fn exec(self, pin_dir: &Path) -> Result<()> {
         let pinned = Pinned::open(pin_dir)?;
-        let lock = Lock::take(pin_dir, "monitor")?;
+        let lock = Lock::take(pin_dir, lock::MONITOR)?;
         let mut events = pinned.events()?;
         // Before the first event: one that comes while it is printed is not lost.
         let mut interrupt = signal(SignalKind::interrupt())?;

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -32,6 +33,7 @@ const KEYS: &[&str] = &[
     "publish",
     "nat",
     "conntrack",
+    "metrics",
 ];
 
 /// The longest path that the address of a Unix socket holds, its final zero apart (unix(7)).
@@ -68,6 +70,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
     config.docker = docker(&file)?;
     config.nat = nat(&file)?;
     config.conntrack = conntrack(&file)?;
+    config.metrics = metrics(&file)?;
     config.networks = network::read(&file)?;
     config.publications = publications(&file)?;
     Ok(config)
@@ -214,6 +217,18 @@ fn conntrack(file: &Section<'_>) -> Result<Conntrack, ConfigError> {
         }
     }
     Ok(conntrack)
+}
+
+fn metrics(file: &Section<'_>) -> Result<Option<SocketAddr>, ConfigError> {
+    let Some(section) = file.table("metrics", &["listen"])? else {
+        return Ok(None);
+    };
+    let item = section.need("listen", "say where, such as listen = \"127.0.0.1:9464\"")?;
+    let AddrPorts { addr, ports } = addr_ports(&item)?;
+    if ports.first != ports.last {
+        return Err(item.wrong("one port answers Prometheus; name one"));
+    }
+    Ok(Some(SocketAddr::new(addr, ports.first)))
 }
 
 fn length(item: &Item<'_>) -> Result<u64, ConfigError> {

@@ -11,6 +11,7 @@ mod table;
 
 use std::{
     fmt, fs, io,
+    net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -46,6 +47,8 @@ pub struct Config {
     pub nat: Nat,
     /// Connection tracking.
     pub conntrack: Conntrack,
+    /// Where Prometheus may ask; nowhere unless it is said.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// The interfaces that lead outside.
@@ -130,6 +133,7 @@ impl Default for Config {
             publications: Vec::new(),
             nat: Nat::default(),
             conntrack: Conntrack::default(),
+            metrics: None,
         }
     }
 }

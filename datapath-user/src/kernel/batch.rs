@@ -1,4 +1,4 @@
-//! Hash maps by the thousand: batched system calls, which aya has none of.
+//! Hash maps (and what else has batches) by the thousand: batched system calls, which aya has none of.
 //!
 //! One call for each entry takes seconds for a million flows; a batch takes a lock for each bucket and copies
 //! what it finds.
@@ -86,48 +86,17 @@ impl<K: Pod, V: Pod> Batched<K, V> {
     /// # Errors
     /// The kernel's, or `visit`'s.
     pub fn scan(&self, mut visit: impl FnMut(&[K], &[V]) -> Result<()>) -> Result<()> {
-        let mut room = BATCH;
-        let mut keys = buffer::<K>(room);
-        let mut values = buffer::<V>(room);
-        let (mut from, mut to): (Cursor, Cursor) = ([0; 8], [0; 8]);
-        let mut begun = false;
-        loop {
-            let mut attr = BatchAttr {
-                in_batch: if begun { address(&mut from) } else { 0 },
-                out_batch: address(&mut to),
-                keys: keys.as_mut_ptr() as u64,
-                values: values.as_mut_ptr() as u64,
-                count: u32::try_from(room)?,
-                map_fd: self.fd(),
-                ..BatchAttr::default()
-            };
-            let result = bpf(LOOKUP_BATCH, &mut attr);
-            let last = match result.as_ref().map_err(io::Error::raw_os_error) {
-                Ok(()) => false,
-                Err(Some(libc::ENOENT)) => true,
-                // A bucket with more entries than there is room for.
-                Err(Some(libc::ENOSPC)) if room < LARGEST_BATCH => {
-                    room *= 2;
-                    (keys, values) = (buffer(room), buffer(room));
-                    continue;
-                }
-                Err(_) => return Ok(result?),
-            };
-            let count = (attr.count as usize).min(room);
-            // SAFETY: the kernel wrote `count` keys and values of exactly these sizes (see `new`), and every bit
-            // pattern of a `Pod` is a value.
+        scan_raw(&self.data, size_of::<K>(), size_of::<V>(), |batch| {
+            // SAFETY: the kernel wrote `count` keys and values of exactly these sizes (see `new`) into memory that is
+            // aligned for either, and every bit pattern of a `Pod` is a value.
             let (keys, values) = unsafe {
                 (
-                    std::slice::from_raw_parts(keys.as_ptr().cast::<K>(), count),
-                    std::slice::from_raw_parts(values.as_ptr().cast::<V>(), count),
+                    std::slice::from_raw_parts(batch.keys.cast::<K>(), batch.count),
+                    std::slice::from_raw_parts(batch.values.cast::<V>(), batch.count),
                 )
             };
-            visit(keys, values)?;
-            if last {
-                return Ok(());
-            }
-            (from, begun) = (to, true);
-        }
+            visit(keys, values)
+        })
     }
 
     /// How many entries there are.
@@ -135,12 +104,7 @@ impl<K: Pod, V: Pod> Batched<K, V> {
     /// # Errors
     /// The kernel's.
     pub fn count(&self) -> Result<u64> {
-        let mut count = 0;
-        self.scan(|keys, _| {
-            count += keys.len() as u64;
-            Ok(())
-        })?;
-        Ok(count)
+        count(&self.data)
     }
 
     /// Takes these entries out, as far as they are there; returns how many were.
@@ -194,15 +158,88 @@ impl<K: Pod, V: Pod> Batched<K, V> {
     }
 
     fn fd(&self) -> u32 {
-        // A descriptor in use is never negative.
-        self.data.fd().as_fd().as_raw_fd().unsigned_abs()
+        fd(&self.data)
     }
 }
 
-fn buffer<T>(room: usize) -> Vec<MaybeUninit<T>> {
-    let mut buffer = Vec::with_capacity(room);
-    buffer.resize_with(room, MaybeUninit::uninit);
+/// How many entries a map has, whatever is in them: hash maps and tries.
+///
+/// # Errors
+/// The kernel's.
+pub fn count(map: &MapData) -> Result<u64> {
+    let info = map.info()?;
+    let mut count = 0;
+    let sizes = (info.key_size() as usize, info.value_size() as usize);
+    scan_raw(map, sizes.0, sizes.1, |batch| {
+        count += batch.count as u64;
+        Ok(())
+    })?;
+    Ok(count)
+}
+
+/// Entries as the kernel wrote them.
+struct Batch {
+    keys: *const u64,
+    values: *const u64,
+    count: usize,
+}
+
+fn scan_raw(
+    map: &MapData,
+    key: usize,
+    value: usize,
+    mut visit: impl FnMut(&Batch) -> Result<()>,
+) -> Result<()> {
+    let mut room = BATCH;
+    let mut keys = buffer(room, key);
+    let mut values = buffer(room, value);
+    let (mut from, mut to): (Cursor, Cursor) = ([0; 8], [0; 8]);
+    let mut begun = false;
+    loop {
+        let mut attr = BatchAttr {
+            in_batch: if begun { address(&mut from) } else { 0 },
+            out_batch: address(&mut to),
+            keys: keys.as_mut_ptr() as u64,
+            values: values.as_mut_ptr() as u64,
+            count: u32::try_from(room)?,
+            map_fd: fd(map),
+            ..BatchAttr::default()
+        };
+        let result = bpf(LOOKUP_BATCH, &mut attr);
+        let last = match result.as_ref().map_err(io::Error::raw_os_error) {
+            Ok(()) => false,
+            Err(Some(libc::ENOENT)) => true,
+            // A bucket with more entries than there is room for.
+            Err(Some(libc::ENOSPC)) if room < LARGEST_BATCH => {
+                room *= 2;
+                (keys, values) = (buffer(room, key), buffer(room, value));
+                continue;
+            }
+            Err(_) => return Ok(result?),
+        };
+        visit(&Batch {
+            keys: keys.as_ptr().cast(),
+            values: values.as_ptr().cast(),
+            count: (attr.count as usize).min(room),
+        })?;
+        if last {
+            return Ok(());
+        }
+        (from, begun) = (to, true);
+    }
+}
+
+/// Memory for so many things of so many bytes, aligned for any of ours.
+fn buffer(room: usize, size: usize) -> Vec<MaybeUninit<u64>> {
+    let words = (room * size).div_ceil(size_of::<u64>());
+    let mut buffer = Vec::with_capacity(words);
+    buffer.resize_with(words, MaybeUninit::uninit);
     buffer
+}
+
+pub(super) fn fd(map: &MapData) -> u32 {
+    // A descriptor in use is never negative.
+    map.fd().as_fd().as_raw_fd().unsigned_abs()
 }
 
 fn address(cursor: &mut Cursor) -> u64 {

@@ -5,23 +5,20 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aya::Pod;
+use aya::{Pod, maps::MapType};
 use datapath_common::{
     allow::AllowKey,
     binding::{Binding, BindingKey, BindingStats, Source},
-    conntrack::Flow,
     family::{V4, V6},
     names,
     reason::{Reason, ReasonCount},
     settings::Settings,
-    tuple::Tuple,
 };
 
 use super::{
-    allow, attach, cgroup,
+    allow, attach, batch, cgroup,
     events::Events,
     flows::Flows,
-    life::Tier,
     pins,
     tables::{Tabled, Tables},
 };
@@ -117,9 +114,28 @@ impl Pinned {
     #[expect(clippy::missing_errors_doc, reason = "as `ports`")]
     pub fn fill(&self) -> Result<Vec<MapFill>, Error> {
         let mut fill = Vec::new();
-        fill_of::<V4>(&self.tables, &mut fill)?;
-        fill_of::<V6>(&self.tables, &mut fill)?;
+        for name in names::maps::ALL {
+            let map = self.tables.data(name)?;
+            let info = map.info().map_err(anyhow::Error::from)?;
+            // The others have all their places from the start.
+            let fills = [MapType::Hash, MapType::LruHash, MapType::LpmTrie];
+            if info.map_type().is_ok_and(|kind| fills.contains(&kind)) {
+                fill.push(MapFill {
+                    name,
+                    used: u32::try_from(batch::count(&map)?).unwrap_or(u32::MAX),
+                    max: info.max_entries(),
+                });
+            }
+        }
         Ok(fill)
+    }
+
+    /// How many drops a monitor was not told of.
+    #[expect(clippy::missing_errors_doc, reason = "as `ports`")]
+    pub fn suppressed(&self) -> Result<u64, Error> {
+        let (_, _, written) = self.tables.events()?;
+        let written = written.get(&0, 0).map_err(anyhow::Error::from)?;
+        Ok(written.iter().map(|cpu| cpu.suppressed).sum())
     }
 
     /// The settings in force.
@@ -226,26 +242,4 @@ fn owner(bytes: &[u8]) -> String {
         .unwrap_or(bytes.len());
     let text = bytes.get(..end).unwrap_or_default();
     String::from_utf8_lossy(text).into_owned()
-}
-
-fn fill_of<F: Tabled>(tables: &Tables, fill: &mut Vec<MapFill>) -> anyhow::Result<()>
-where
-    BindingKey<F>: Pod,
-    Binding<F>: Pod,
-    Tuple<F>: Pod,
-    Flow<F>: Pod,
-{
-    for (name, used) in [
-        (F::BINDINGS, tables.bindings::<F>()?.keys().count() as u64),
-        (F::FLOWS, tables.batched::<F>(Tier::Established)?.count()?),
-        (F::HALF, tables.batched::<F>(Tier::Half)?.count()?),
-    ] {
-        let used = u32::try_from(used).unwrap_or(u32::MAX);
-        fill.push(MapFill {
-            name,
-            used,
-            max: tables.max_entries(name)?,
-        });
-    }
-    Ok(())
 }

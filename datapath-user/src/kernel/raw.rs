@@ -1,15 +1,11 @@
 //! Maps as bytes, whatever is in them: copied from one to the other.
 
-use std::{
-    io,
-    mem::size_of,
-    os::fd::{AsFd as _, AsRawFd as _},
-};
+use std::{io, mem::size_of};
 
 use anyhow::{Result, bail};
 use aya::maps::{MapData, MapType};
 
-use super::batch::{ElemAttr, bpf};
+use super::batch::{ElemAttr, bpf, fd};
 
 /// Commands of bpf(2), from include/uapi/linux/bpf.h.
 const LOOKUP_ELEM: libc::c_long = 1;
@@ -98,9 +94,4 @@ fn copy(from: &MapData, to: &MapData, key: &[u8], value: &mut [u8]) -> Result<bo
     }
     bpf(UPDATE_ELEM, &mut write)?;
     Ok(true)
-}
-
-fn fd(map: &MapData) -> u32 {
-    // A descriptor in use is never negative.
-    map.fd().as_fd().as_raw_fd().unsigned_abs()
 }

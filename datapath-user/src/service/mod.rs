@@ -29,8 +29,8 @@ pub use self::handle::Handle;
 use self::{state::State, systemd::Watchdog};
 use crate::{
     config::Config,
-    lock::Lock,
-    reconcile,
+    lock::{self, Lock},
+    metrics, reconcile,
     sources::{docker::View, netlink::Netlink},
 };
 
@@ -51,13 +51,17 @@ const BACKLOG: usize = 64;
 /// # Errors
 /// What keeps it from starting: another instance, a missing capability, an interface that does not exist.
 pub async fn run(config: Config, path: Option<PathBuf>) -> Result<()> {
-    let lock = Lock::take(&config.pin_dir, "service")?;
+    let lock = Lock::take(&config.pin_dir, lock::SERVICE)?;
     let mut netlink = Netlink::connect()?;
     reconcile::require_interfaces(&config, &netlink.dump().await?)?;
     warn_of_forwarding();
     let (asks, mut requests) = mpsc::channel(BACKLOG);
     let handle = Handle::new(asks, config.pin_dir.clone());
     let listener = listen(&config.api_socket)?;
+    let scraped = match config.metrics {
+        Some(address) => Some(metrics::server::listen(address).await?),
+        None => None,
+    };
     let mut state = State::load(config)?;
     let mut docker = state.docker();
     if state.awaits_docker() {
@@ -74,6 +78,7 @@ pub async fn run(config: Config, path: Option<PathBuf>) -> Result<()> {
     let mut firewall = time::interval(FIREWALL);
     firewall.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let collector = state.collector();
+    let metrics = scraped.map(|port| tokio::spawn(metrics::server::serve(port, handle.clone())));
     let server = crate::api::server::serve(listener, handle);
     tokio::pin!(server);
     info!("the datapath is active");
@@ -113,6 +118,9 @@ pub async fn run(config: Config, path: Option<PathBuf>) -> Result<()> {
         }
     }
     systemd::stopping();
+    if let Some(metrics) = metrics {
+        metrics.abort();
+    }
     info!("the service ends; the datapath goes on without it");
     drop(fs::remove_file(&state.config().api_socket));
     drop(lock);

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use aya::Ebpf;
-use datapath_common::binding::Source;
+use datapath_common::{binding::Source, names};
 use tokio::{sync::watch, time::Instant};
 use tracing::{error, info, warn};
 
@@ -52,6 +52,8 @@ pub(super) struct State {
     isolated: BTreeSet<u32>,
     adopted: bool,
     started: Instant,
+    /// How often it was reconciled, and how often not all of it came into force.
+    reconciliations: (u64, u64),
     problems: Vec<String>,
     /// What this host cannot do, found once at the start.
     limits: Vec<String>,
@@ -91,6 +93,7 @@ impl State {
             desired: Desired::default(),
             adopted: false,
             started: Instant::now(),
+            reconciliations: (0, 0),
             problems: Vec::new(),
             limits: Vec::new(),
         })
@@ -107,6 +110,13 @@ impl State {
 
     /// Looks at the host's network, and brings maps and hooks to what should be.
     pub(super) async fn reconcile(&mut self, netlink: &Netlink) -> Result<()> {
+        let result = self.compare(netlink).await;
+        self.reconciliations.0 += 1;
+        self.reconciliations.1 += u64::from(result.is_err());
+        result
+    }
+
+    async fn compare(&mut self, netlink: &Netlink) -> Result<()> {
         let host = netlink.dump().await?;
         let result = self.apply(host);
         result.and(isolation::apply(netlink, &self.desired, &mut self.isolated).await)
@@ -114,6 +124,7 @@ impl State {
 
     fn apply(&mut self, host: Host) -> Result<()> {
         self.problems.clone_from(&self.limits);
+        self.problems.extend(self.misfit());
         let mut wanted = self.wanted();
         self.problems.append(&mut wanted.conflicts);
         if let Some(view) = self.docker_view() {
@@ -135,6 +146,18 @@ impl State {
             self.problems.push(format!("{error:#}"));
         }
         result
+    }
+
+    /// A bound on flows that the maps adopted do not have: the kernel cannot change a map's.
+    fn misfit(&self) -> Option<String> {
+        let wanted = self.config.conntrack.max_flows;
+        let present = self.tables.max_entries(names::maps::FLOWS4).ok()? / 2;
+        (wanted != present).then(|| {
+            format!(
+                "conntrack.max_flows: {wanted}: not in force, the maps that are in use hold {present}; `datapath detach` \
+                 (which ends all flows) and a new start make them anew"
+            )
+        })
     }
 
     fn bring_about(&mut self) -> Result<()> {
@@ -229,14 +252,25 @@ impl State {
                 return;
             }
         };
-        if (&config.pin_dir, &config.api_socket) != (&self.config.pin_dir, &self.config.api_socket)
-        {
-            warn!("pin_dir and api_socket take effect when the service is started anew");
+        let fixed = |config: &Config| {
+            let Config {
+                pin_dir,
+                api_socket,
+                metrics,
+                ..
+            } = config.clone();
+            (pin_dir, api_socket, metrics)
+        };
+        if fixed(&config) != fixed(&self.config) {
+            warn!(
+                "pin_dir, api_socket and metrics.listen take effect when the service is started anew"
+            );
         }
         let followed = self.config.docker.clone();
         self.config = Config {
             pin_dir: self.config.pin_dir.clone(),
             api_socket: self.config.api_socket.clone(),
+            metrics: self.config.metrics,
             ..config
         };
         if let Err(error) = reconcile::settings(&self.tables, &self.config, &self.ways) {
@@ -244,6 +278,9 @@ impl State {
         }
         if self.config.docker != followed {
             self.docker = follow(&self.config);
+        }
+        if let Some(misfit) = self.misfit() {
+            warn!("{misfit}");
         }
         info!("the configuration was read again");
     }
@@ -379,6 +416,8 @@ impl State {
                 .docker_view()
                 .map(|view| view.fault.is_none() && view.snapshot.is_some()),
             forwarding: self.ways.clone(),
+            reconciliations: self.reconciliations.0,
+            reconcile_errors: self.reconciliations.1,
             problems: self.problems.clone(),
         }
     }

@@ -138,6 +138,13 @@ impl Datapath {
         });
     }
 
+    /// Writes something else in its configuration file.
+    pub fn edit(&self, from: &str, to: &str) {
+        let text = fs::read_to_string(&self.config).expect("the configuration");
+        assert!(text.contains(from), "{from} is not in {text}");
+        fs::write(&self.config, text.replace(from, to)).expect("the configuration");
+    }
+
     /// Where its API is.
     #[must_use]
     pub fn api_socket(&self) -> PathBuf {

@@ -10,6 +10,7 @@ mod collect;
 mod explain;
 mod flows;
 mod lifecycle;
+mod metrics;
 mod monitor;
 mod systemd;
 

@@ -41,7 +41,7 @@ impl Package {
     }
 }
 
-const PACKAGES: [Package; 23] = [
+const PACKAGES: [Package; 25] = [
     Package::new(
         "bpftool",
         "bpftool",
@@ -92,6 +92,11 @@ const PACKAGES: [Package; 23] = [
     Package::new("nginx-light", "nginx", "a real server in a container"),
     Package::new("procps", "sysctl", "settings of the test hosts"),
     Package::new(
+        "prometheus",
+        "promtool",
+        "reads our metrics as Prometheus does, and finds fault with them",
+    ),
+    Package::new(
         "redis-server",
         "redis-server",
         "a real server with long-lived connections",
@@ -100,6 +105,7 @@ const PACKAGES: [Package; 23] = [
     Package::new("strace", "strace", "proves which system calls were made"),
     Package::new("tar", "tar", "packs the test containers' image"),
     Package::new("tcpdump", "tcpdump", "an independent look at the packets"),
+    Package::new("tmux", "tmux", "a terminal to look at the live view in"),
     Package::new("traceroute", "traceroute", "TTL and ICMP errors on the way"),
     Package::new("util-linux", "nsenter", "enters namespaces"),
 ];
