@@ -7,18 +7,30 @@ use crate::{build, exec, machine, setup, workspace::Workspace};
 /// Options of `cargo xtask bench`.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// One short round, in half a minute: figures to look at, not to publish
+    /// One short round of everything, within a minute: figures to look at, not to publish
     #[arg(long)]
     quick: bool,
     /// How often every contender has its turn
     #[arg(long, conflicts_with = "quick")]
     rounds: Option<u32>,
-    /// Only the measurements whose name contains NAME
-    #[arg(long, value_name = "NAME")]
+    /// Only these parts, of driver, users, ports, flows and host; the others' figures stay as they are
+    #[arg(long, value_name = "PART,..")]
     only: Option<String>,
+    /// Only the contenders whose name contains NAME: figures to look at
+    #[arg(long, value_name = "NAME")]
+    against: Option<String>,
+    /// Measure nothing: draw docs/benchmarks anew from results.json
+    #[arg(long, conflicts_with_all = ["quick", "rounds", "only", "against"])]
+    draw: bool,
+    /// Measure nothing: write down how many instructions the verifier reads of each program, which the tests compare
+    #[arg(long, conflicts_with_all = ["quick", "rounds", "only", "against", "draw"])]
+    budgets: bool,
 }
 
-/// `cargo xtask bench`. A full run renews docs/benchmarks.
+/// Where the figures are kept.
+const DOCS: &str = "docs/benchmarks";
+
+/// `cargo xtask bench`. Whatever is measured in full renews docs/benchmarks.
 ///
 /// # Errors
 /// When not root, when set-up or a build fails, and when packets are lost.
@@ -27,21 +39,29 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let workspace = Workspace::load()?;
     setup::for_testing(&workspace)?;
     let binary = build::release(&workspace)?;
-    let mut bench = build::in_lab(&workspace, &binary, "datapath-bench");
-    if arguments.quick {
-        bench.arg("--quick");
+    let mut bench = build::in_lab(&workspace, &binary, "datapath-bench", &["png"]);
+    for (given, option) in [
+        (arguments.quick, "--quick"),
+        (arguments.draw, "--draw"),
+        (arguments.budgets, "--budgets"),
+    ] {
+        if given {
+            bench.arg(option);
+        }
     }
     if let Some(rounds) = arguments.rounds {
         bench.args(["--rounds", &rounds.to_string()]);
     }
-    match &arguments.only {
-        Some(only) => {
-            bench.args(["--only", only]);
+    for (value, option) in [
+        (&arguments.only, "--only"),
+        (&arguments.against, "--against"),
+    ] {
+        if let Some(value) = value {
+            bench.args([option, value]);
         }
-        None if !arguments.quick => {
-            bench.args(["--save", "docs/benchmarks"]);
-        }
-        None => {}
+    }
+    if !arguments.quick && !arguments.budgets && arguments.against.is_none() {
+        bench.args(["--save", DOCS]);
     }
     exec::run_last(&mut bench)
 }

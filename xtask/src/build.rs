@@ -50,8 +50,14 @@ pub fn release(workspace: &Workspace) -> Result<PathBuf> {
 /// Where what runs in the lab finds the program; it runs the one that is shipped, not one of its own.
 pub(crate) const BINARY: &str = "DATAPATH_BIN";
 
-/// A program of the lab's, to be run on the release binary. What follows are its own arguments.
-pub(crate) fn in_lab(workspace: &Workspace, binary: &Path, program: &str) -> Command {
+/// A program of the lab's, built with these features, to be run on the release binary. What follows are its own
+/// arguments.
+pub(crate) fn in_lab(
+    workspace: &Workspace,
+    binary: &Path,
+    program: &str,
+    features: &[&str],
+) -> Command {
     let mut command = exec::cargo();
     command
         .current_dir(workspace.root())
@@ -59,6 +65,7 @@ pub(crate) fn in_lab(workspace: &Workspace, binary: &Path, program: &str) -> Com
         .env(BINARY, binary)
         .env("RUST_LOG", "warn")
         .args(["run", "--release", "--quiet", "--package", "datapath-tests"])
+        .args(["--features", &features.join(",")])
         .args(["--bin", program, "--"]);
     command
 }

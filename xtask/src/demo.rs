@@ -13,5 +13,10 @@ pub fn run() -> Result<()> {
     let workspace = Workspace::load()?;
     setup::for_testing(&workspace)?;
     let binary = build::release(&workspace)?;
-    exec::run_last(&mut build::in_lab(&workspace, &binary, "datapath-demo"))
+    exec::run_last(&mut build::in_lab(
+        &workspace,
+        &binary,
+        "datapath-demo",
+        &[],
+    ))
 }

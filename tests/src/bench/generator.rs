@@ -1,16 +1,16 @@
 //! Frames as a network card's driver would hand them in, as many as one CPU can.
 //!
-//! An XDP program is run by the kernel itself in its mode of live frames (Documentation/bpf/bpf_prog_run.rst): it
-//! writes each frame anew and passes it on, so that real packets stand on an interface's receive path, and no
-//! sender's socket is paid for. It is sixty instructions, written out here: a compiler for them would be a
-//! dependency of the measuring alone.
+//! An XDP program is run by the kernel itself in its mode of live frames: it writes each frame anew and passes it
+//! on, so that real packets stand on an interface's receive path, and no sender's socket is paid for. It is some
+//! seventy instructions, written out here: a compiler for them would be a dependency of the measuring alone.
 
 use std::{
-    fs, io,
-    mem::size_of,
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    io,
+    os::fd::{AsRawFd as _, OwnedFd},
     time::{Duration, Instant},
 };
+
+use super::bpf::{self, Code, Kind};
 
 /// Bytes of a frame: the smallest that a wire carries, without its checksum.
 pub(super) const FRAME: usize = 60;
@@ -18,18 +18,14 @@ pub(super) const FRAME: usize = 60;
 const PLACE: usize = 64;
 /// How many frames one call may hand in.
 const CALL: u32 = 1 << 20;
+/// `XDP_ABORTED`, `XDP_DROP` and `XDP_PASS`; the helpers `bpf_tail_call` and `bpf_redirect`.
+const ABORTED: i32 = 0;
+const DROP: i32 = 1;
+const PASS: i32 = 2;
+const TAIL_CALL: i32 = 12;
+const REDIRECT: i32 = 23;
 
-/// `BPF_MAP_TYPE_ARRAY`, `BPF_PROG_TYPE_XDP` and the commands of bpf(2) that are used.
-const ARRAY: u32 = 2;
-const XDP: u32 = 6;
-const MAP_CREATE: libc::c_long = 0;
-const MAP_UPDATE: libc::c_long = 2;
-const PROG_LOAD: libc::c_long = 5;
-const PROG_TEST_RUN: libc::c_long = 10;
-/// `BPF_F_TEST_XDP_LIVE_FRAMES`.
-const LIVE_FRAMES: u32 = 2;
-
-/// Which address differs from one frame to the next: where its lower half stands in the frame.
+/// Which address differs from one frame to the next, and with it its port: where its lower half stands in the frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Vary {
     /// The source.
@@ -38,29 +34,39 @@ pub(super) enum Vary {
     Destination = 32,
 }
 
+impl Vary {
+    /// Where the port stands.
+    const fn port(self) -> i16 {
+        match self {
+            Self::Source => 34,
+            Self::Destination => 36,
+        }
+    }
+}
+
 /// Where the identification stands in the frame.
 pub(super) const IDENTIFICATION: usize = 18;
 
-/// A generator of one frame, of which one address differs from one to the next.
+/// What becomes of a frame once it is written.
+#[derive(Debug)]
+pub(super) enum Then {
+    /// The stack has it.
+    Stack,
+    /// This interface has it, untouched: what no XDP program can do better.
+    Redirect(u32),
+    /// This XDP program decides, as if the frame had come to its interface.
+    Program(OwnedFd),
+}
+
+/// A generator of one frame, of which one address and port differ from one to the next.
 #[derive(Debug)]
 pub(super) struct Generator {
     program: OwnedFd,
     _frame: OwnedFd,
+    _next: OwnedFd,
 }
 
-/// Instructions of the machine (Documentation/bpf/standardization/instruction-set.rst).
-struct Code(Vec<u8>);
-
-impl Code {
-    fn add(&mut self, opcode: u8, to: u8, from: u8, offset: i16, value: i32) {
-        self.0.push(opcode);
-        self.0.push(to | from << 4);
-        self.0.extend(offset.to_ne_bytes());
-        self.0.extend(value.to_ne_bytes());
-    }
-}
-
-/// What is written into the map: the frame, then how many flows there are (a power of two), then the count.
+/// What is written into the map: the frame, then how many flows there are (a power of two) less one, then the count.
 #[repr(C)]
 struct State {
     frame: [u8; PLACE],
@@ -69,27 +75,49 @@ struct State {
 }
 
 impl Generator {
-    /// Makes it. The frame has to be IPv4 without options: the lower half of one address counts through `flows`,
-    /// and the identification is its complement, so that the header's checksum stays right.
+    /// Makes it. The frame has to be IPv4 and UDP without options and without UDP's checksum: the lower half of
+    /// one address counts through `flows` and its port goes on with every 65536th, and the identification is the
+    /// complement of that half, so that the header's checksum stays right. `flows` is a power of two, 2^20 at most.
     ///
     /// # Errors
     /// When the kernel refuses map or program.
-    pub(super) fn new(frame: &[u8], vary: Vary, flows: u32) -> io::Result<Self> {
+    pub(super) fn new(frame: &[u8], vary: Vary, flows: u32, then: &Then) -> io::Result<Self> {
+        assert!(
+            flows.is_power_of_two() && flows <= 1 << 20,
+            "{flows} flows: a power of two, 2^20 at most"
+        );
         let mut state = State {
             frame: [0; PLACE],
-            mask: u64::from(flows.next_power_of_two() - 1),
+            mask: u64::from(flows - 1),
             count: 0,
         };
         for (place, byte) in state.frame.iter_mut().zip(frame) {
             *place = *byte;
         }
-        let map = create()?;
-        update(&map, &state)?;
-        let program = load(&program(&map, vary))?;
-        Ok(Self {
-            program,
-            _frame: map,
-        })
+        let map = bpf::create(bpf::ARRAY, size_of::<State>())?;
+        bpf::update(&map, &state)?;
+        let mut failed = None;
+        // Whether the program that comes next knows of frames in several parts is told by nobody.
+        for frags in [false, true] {
+            let next = bpf::create(bpf::PROG_ARRAY, 4)?;
+            let code = program(&map, &next, vary, then);
+            let program = bpf::load(Kind::Xdp, &code, frags)?;
+            let joined = match then {
+                Then::Program(program) => bpf::update(&next, &program.as_raw_fd()),
+                Then::Stack | Then::Redirect(_) => Ok(()),
+            };
+            match joined {
+                Ok(()) => {
+                    return Ok(Self {
+                        program,
+                        _frame: map,
+                        _next: next,
+                    });
+                }
+                Err(error) => failed = Some(error),
+            }
+        }
+        Err(failed.unwrap_or_else(|| io::Error::other("no generator")))
     }
 
     /// Hands in `count` frames at an interface of the calling thread's network namespace, from this CPU.
@@ -98,23 +126,11 @@ impl Generator {
     /// # Errors
     /// When the kernel refuses, as it does for an interface without XDP.
     pub(super) fn send(&self, ifindex: u32, count: u32) -> io::Result<Duration> {
-        let frame = [0_u8; FRAME];
-        // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
-        let context = [0, FRAME as u32, 0, ifindex, 0, 0];
         let start = Instant::now();
         let mut left = count;
         while left > 0 {
             let repeat = left.min(CALL);
-            let mut attributes = Attributes::default();
-            attributes.put32(0, self.program.as_raw_fd() as u32);
-            attributes.put32(8, FRAME as u32);
-            attributes.put64(16, frame.as_ptr() as u64);
-            attributes.put32(32, repeat);
-            attributes.put32(40, size_of::<[u32; 6]>() as u32);
-            attributes.put64(48, context.as_ptr() as u64);
-            attributes.put32(64, LIVE_FRAMES);
-            attributes.put32(72, 64);
-            attributes.call(PROG_TEST_RUN)?;
+            bpf::run_live(&self.program, ifindex, FRAME, repeat)?;
             left -= repeat;
         }
         Ok(start.elapsed())
@@ -126,18 +142,10 @@ impl Generator {
 ///
 /// # Errors
 /// When the kernel refuses.
-pub(super) fn prepare(interface: &str) -> io::Result<OwnedFd> {
-    let mut code = Code(Vec::new());
-    code.add(0xb7, 0, 0, 0, 2);
-    code.add(0x95, 0, 0, 0, 0);
-    let program = load(&code.0)?;
-    let mut attributes = Attributes::default();
-    attributes.put32(0, program.as_raw_fd() as u32);
-    attributes.put32(4, ifindex(interface)?);
-    // BPF_XDP, and native.
-    attributes.put32(8, 37);
-    attributes.put32(12, 4);
-    attributes.call(28)
+pub(super) fn prepare(ifindex: u32) -> io::Result<OwnedFd> {
+    let mut code = Code::default();
+    code.end(PASS);
+    bpf::attach(&bpf::load(Kind::Xdp, &code, true)?, ifindex)
 }
 
 /// An interface's index in the calling thread's network namespace.
@@ -148,112 +156,58 @@ pub(super) fn ifindex(interface: &str) -> io::Result<u32> {
     nix::net::if_::if_nametoindex(interface).map_err(io::Error::from)
 }
 
-/// Copies the frame, counts, writes source and identification, passes it on.
-fn program(map: &OwnedFd, vary: Vary) -> Vec<u8> {
-    let mut code = Code(Vec::new());
-    // r2 = data, r3 = data_end; a frame too short is dropped.
+/// Copies the frame, counts, writes address, port and identification, sends it on.
+fn program(map: &OwnedFd, next: &OwnedFd, vary: Vary, then: &Then) -> Code {
+    let mut code = Code::default();
+    // r6 = the context, r2 = data, r3 = data_end; a frame too short is dropped.
+    code.add(0xbf, 6, 1, 0, 0);
     code.add(0x61, 2, 1, 0, 0);
     code.add(0x61, 3, 1, 4, 0);
     code.add(0xbf, 4, 2, 0, 0);
     code.add(0x07, 4, 0, 0, FRAME as i32);
-    code.add(0xb7, 0, 0, 0, 1);
-    // The jump is patched when the end is known.
-    let jump = code.0.len();
-    code.add(0x2d, 4, 3, 0, 0);
+    code.add(0x3d, 3, 4, 2, 0);
+    code.end(DROP);
     // r5 = the map's value.
-    code.add(0x18, 5, 2, 0, map.as_raw_fd());
-    code.add(0x00, 0, 0, 0, 0);
+    code.load_map(5, map, true);
     for offset in (0..FRAME as i16 - 4).step_by(8) {
         code.add(0x79, 0, 5, offset, 0);
         code.add(0x7b, 2, 0, offset, 0);
     }
     code.add(0x61, 0, 5, FRAME as i16 - 4, 0);
     code.add(0x63, 2, 0, FRAME as i16 - 4, 0);
-    // r0 = count++ & mask, in network order in the source's lower half; its complement in the identification.
+    // r0 = count++ & mask, r7 = r0 >> 16.
     code.add(0x79, 0, 5, PLACE as i16 + 8, 0);
     code.add(0xbf, 4, 0, 0, 0);
     code.add(0x07, 4, 0, 0, 1);
     code.add(0x7b, 5, 4, PLACE as i16 + 8, 0);
     code.add(0x79, 4, 5, PLACE as i16, 0);
     code.add(0x5f, 0, 4, 0, 0);
+    code.add(0xbf, 7, 0, 0, 0);
+    code.add(0x77, 7, 0, 0, 16);
+    // r0 is added to the address's lower half; its complement is the identification. r7 is added to the port.
     code.add(0x69, 4, 5, vary as i16, 0);
     code.add(0x0f, 0, 4, 0, 0);
     code.add(0x6b, 2, 0, vary as i16, 0);
     code.add(0xa7, 0, 0, 0, -1);
     code.add(0x6b, 2, 0, IDENTIFICATION as i16, 0);
-    code.add(0xb7, 0, 0, 0, 2);
-    let target = (code.0.len() - jump) / 8 - 1;
-    code.add(0x95, 0, 0, 0, 0);
-    let [low, high] = (target as i16).to_ne_bytes();
-    code.0[jump + 2] = low;
-    code.0[jump + 3] = high;
-    code.0
-}
-
-fn create() -> io::Result<OwnedFd> {
-    let mut attributes = Attributes::default();
-    for (offset, value) in [(0, ARRAY), (4, 4), (8, size_of::<State>() as u32), (12, 1)] {
-        attributes.put32(offset, value);
-    }
-    attributes.call(MAP_CREATE)
-}
-
-fn update(map: &OwnedFd, state: &State) -> io::Result<()> {
-    let key = 0_u32;
-    let mut attributes = Attributes::default();
-    attributes.put32(0, map.as_raw_fd() as u32);
-    attributes.put64(8, &raw const key as u64);
-    attributes.put64(16, std::ptr::from_ref(state) as u64);
-    attributes.call(MAP_UPDATE).map(drop)
-}
-
-fn load(code: &[u8]) -> io::Result<OwnedFd> {
-    let licence = c"GPL";
-    let mut attributes = Attributes::default();
-    attributes.put32(0, XDP);
-    attributes.put32(4, (code.len() / 8) as u32);
-    attributes.put64(8, code.as_ptr() as u64);
-    attributes.put64(16, licence.as_ptr() as u64);
-    attributes.call(PROG_LOAD)
-}
-
-/// `union bpf_attr`.
-#[repr(C, align(8))]
-struct Attributes([u8; 128]);
-
-impl Default for Attributes {
-    fn default() -> Self {
-        Self([0; 128])
-    }
-}
-
-impl Attributes {
-    fn put32(&mut self, offset: usize, value: u32) {
-        self.0[offset..offset + 4].copy_from_slice(&value.to_ne_bytes());
-    }
-
-    fn put64(&mut self, offset: usize, value: u64) {
-        self.0[offset..offset + 8].copy_from_slice(&value.to_ne_bytes());
-    }
-
-    /// bpf(2). What is no descriptor comes back as one of /dev/null.
-    fn call(&self, command: libc::c_long) -> io::Result<OwnedFd> {
-        // SAFETY: the attributes, and what they point to, live for the call.
-        let answer = unsafe {
-            libc::syscall(
-                libc::SYS_bpf,
-                command,
-                self.0.as_ptr(),
-                self.0.len() as libc::c_long,
-            )
-        };
-        if answer < 0 {
-            return Err(io::Error::last_os_error());
+    code.add(0x69, 4, 5, vary.port(), 0);
+    code.add(0x0f, 7, 4, 0, 0);
+    code.add(0x6b, 2, 7, vary.port(), 0);
+    match then {
+        Then::Stack => code.end(PASS),
+        Then::Redirect(ifindex) => {
+            code.add(0xb7, 1, 0, 0, *ifindex as i32);
+            code.add(0xb7, 2, 0, 0, 0);
+            code.add(0x85, 0, 0, 0, REDIRECT);
+            code.add(0x95, 0, 0, 0, 0);
         }
-        if command == MAP_UPDATE || command == PROG_TEST_RUN {
-            return fs::File::open("/dev/null").map(OwnedFd::from);
+        Then::Program(_) => {
+            code.add(0xbf, 1, 6, 0, 0);
+            code.load_map(2, next, false);
+            code.add(0xb7, 3, 0, 0, 0);
+            code.add(0x85, 0, 0, 0, TAIL_CALL);
+            code.end(ABORTED);
         }
-        // SAFETY: a new descriptor, and nobody else's.
-        Ok(unsafe { OwnedFd::from_raw_fd(answer as i32) })
     }
+    code
 }

@@ -3,67 +3,169 @@
 //! Ratios within one run mean something, absolute figures of a shared machine do not: the contenders take turns
 //! in every round, on the same topology, and a figure counts only when the packets arrived.
 
+mod bpf;
 mod contender;
+mod docs;
+mod drawing;
 mod driver;
+mod flows;
 mod generator;
-mod report;
+mod goals;
+mod host;
+mod peers;
+mod ports;
+mod results;
+mod stage;
+mod text;
 mod users;
 
-use std::{path::Path, time::Instant};
+use std::time::{Duration, Instant};
 
-pub use self::report::Report;
-use self::{contender::Contender, report::Cell};
+use self::{
+    contender::Contender,
+    results::{Figure, PartResult},
+    stage::Stage,
+};
+pub use self::{docs::save, results::Results};
+
+/// A part of the measuring, which can be run and saved without the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Part {
+    /// What a packet costs the host alone.
+    Driver,
+    /// What a user feels: connections, requests, streams, latency.
+    Users,
+    /// How cost grows with published ports.
+    Ports,
+    /// How cost grows with live flows.
+    Flows,
+    /// What a packet pays that is none of ours.
+    Host,
+}
 
 /// How much is measured.
 #[derive(Clone, Debug)]
 pub struct Plan {
+    /// Which parts.
+    pub parts: Vec<Part>,
     /// How often every contender has its turn.
     pub rounds: u32,
-    /// Frames for each figure at driver level.
-    pub frames: u32,
-    /// Milliseconds for each figure of what a user feels.
-    pub time: u64,
-    /// Only the measurements whose name contains this.
-    pub only: Option<String>,
+    /// Little of everything, to look at.
+    pub quick: bool,
+    /// Only the contenders whose name contains this.
+    pub against: Option<String>,
 }
 
-impl Plan {
-    fn wants(&self, name: &str) -> bool {
-        self.only
-            .as_ref()
-            .is_none_or(|only| name.contains(only.as_str()))
+impl Part {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Driver,
+        Self::Users,
+        Self::Ports,
+        Self::Flows,
+        Self::Host,
+    ];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Driver => "driver",
+            Self::Users => "users",
+            Self::Ports => "ports",
+            Self::Flows => "flows",
+            Self::Host => "host",
+        }
+    }
+
+    /// Whether there is something to measure of a contender here.
+    const fn has(self, contender: Contender) -> bool {
+        match self {
+            Self::Driver => contender.forwards(),
+            Self::Users => contender.answers(),
+            Self::Ports => {
+                contender.translates() && !matches!(contender, Contender::DatapathKernel)
+            }
+            Self::Flows => {
+                contender.translates()
+                    && contender.forwards()
+                    && !matches!(contender, Contender::DatapathKernel)
+            }
+            Self::Host => matches!(contender, Contender::Datapath),
+        }
+    }
+
+    /// Measures one contender once.
+    fn measure(self, contender: Contender, quick: bool) -> Vec<Figure> {
+        let config = match self {
+            Self::Flows => flows::CONFIG,
+            Self::Driver | Self::Users | Self::Ports | Self::Host => "",
+        };
+        let mut stage = Stage::new(contender, config);
+        let frames = if quick { 200_000 } else { 1_000_000 };
+        let time = Duration::from_millis(if quick { 100 } else { 500 });
+        match self {
+            Self::Driver => driver::measure(&stage, frames),
+            Self::Users => users::measure(&stage, time),
+            Self::Ports => {
+                let sizes = if quick {
+                    &ports::SIZES[..3]
+                } else {
+                    &ports::SIZES
+                };
+                ports::measure(&mut stage, sizes, frames / 4, time)
+            }
+            Self::Flows => {
+                let sizes = if quick {
+                    &flows::SIZES[..2]
+                } else {
+                    &flows::SIZES
+                };
+                flows::measure(&stage, sizes, frames / 2)
+            }
+            Self::Host => host::measure(&stage, frames),
+        }
     }
 }
 
 /// Measures everything. `progress` is told what is being done.
 #[must_use]
-pub fn run(plan: &Plan, mut progress: impl FnMut(&str)) -> Report {
-    let start = Instant::now();
-    let mut report = Report::default();
-    for round in 1..=plan.rounds {
-        for contender in Contender::ALL {
-            progress(&format!(
-                "round {round} of {}: {}",
-                plan.rounds,
-                contender.name()
-            ));
-            let stage = contender.stage();
-            for (name, unit, better, value) in driver::measure(&stage, plan)
-                .into_iter()
-                .chain(users::measure(&stage, plan))
-            {
-                report.add(Cell { name, unit, better }, contender.name(), value);
+pub fn run(plan: &Plan, mut progress: impl FnMut(&str)) -> Results {
+    let mut results = Results::default();
+    for part in Part::ALL
+        .into_iter()
+        .filter(|part| plan.parts.contains(part))
+    {
+        let start = Instant::now();
+        let _room = (part == Part::Flows).then(flows::Room::new);
+        let mut result = PartResult {
+            machine: results::machine(),
+            rounds: plan.rounds,
+            ..PartResult::default()
+        };
+        for round in 1..=plan.rounds {
+            let contenders = Contender::ALL.into_iter().filter(|one| part.has(*one));
+            for contender in contenders.filter(|one| plan.wants(*one)) {
+                progress(&format!(
+                    "{}, round {round} of {}: {}",
+                    part.name(),
+                    plan.rounds,
+                    contender.name()
+                ));
+                for figure in part.measure(contender, plan.quick) {
+                    result.add(contender, figure);
+                }
             }
         }
+        result.seconds = start.elapsed().as_secs();
+        results.0.insert(part.name().to_owned(), result);
     }
-    report.seconds = start.elapsed().as_secs();
-    report
+    results
 }
 
-/// Writes a report where the documentation has it.
-///
-/// # Errors
-/// When a file cannot be written.
-pub fn save(report: &Report, directory: &Path) -> std::io::Result<()> {
-    report.save(directory)
+impl Plan {
+    fn wants(&self, contender: Contender) -> bool {
+        let name = contender.name();
+        self.against
+            .as_ref()
+            .is_none_or(|against| name.contains(against.as_str()))
+    }
 }

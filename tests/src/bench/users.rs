@@ -12,50 +12,122 @@ use std::{
 use nix::sys::socket::{Shutdown, shutdown};
 
 use super::{
-    Plan,
-    contender::{Stage, TO_PORT, warm},
     driver::pin,
-    report::{Better, Figure},
+    results::{Better, Figure, Measure},
+    stage::{Stage, TO_PORT},
 };
 use crate::lab::{Netns, PATIENCE};
 
 const CPU: usize = 0;
-const CONNECTIONS: &str = "new connections";
-const REQUESTS: &str = "UDP request and response";
-const P99: &str = "UDP request and response, p99";
-const STREAM: &str = "TCP stream";
+/// Datagrams that are under way at a time: fewer than any socket's buffer holds, so that none is lost.
+const WINDOW: u32 = 64;
+/// What is asked and answered.
+const MESSAGE: usize = 8;
 
-/// Measures what users feel, inward.
-pub(super) fn measure(stage: &Stage, plan: &Plan) -> Vec<Figure> {
-    let (address, port) = stage.target();
-    let to = SocketAddr::new(address.parse().expect("an address"), port);
-    let time = Duration::from_millis(plan.time);
+/// The measurements of one direction.
+struct Measures {
+    connections: Measure,
+    tcp_requests: Measure,
+    udp_requests: Measure,
+    datagrams: Measure,
+    stream: Measure,
+    tcp_latency: [Measure; 2],
+    udp_latency: [Measure; 2],
+}
+
+/// Names a direction's measurements: those of how much, and those of how long.
+macro_rules! measures {
+    ($direction:literal) => {{
+        const fn many(name: &'static str) -> Measure {
+            Measure::new(name, "per second", Better::More)
+        }
+        const fn time(name: &'static str) -> Measure {
+            Measure::new(name, "µs", Better::Less)
+        }
+        Measures {
+            connections: many(concat!($direction, ": new connections")),
+            tcp_requests: many(concat!($direction, ": TCP requests")),
+            udp_requests: many(concat!($direction, ": UDP requests")),
+            datagrams: many(concat!($direction, ": UDP datagrams")),
+            stream: Measure::new(concat!($direction, ": TCP stream"), "Gbit/s", Better::More),
+            tcp_latency: [
+                time(concat!($direction, ", latency: TCP median")),
+                time(concat!($direction, ", latency: TCP p99")),
+            ],
+            udp_latency: [
+                time(concat!($direction, ", latency: UDP median")),
+                time(concat!($direction, ", latency: UDP p99")),
+            ],
+        }
+    }};
+}
+
+const INWARD: Measures = measures!("inward");
+const OUTWARD: Measures = measures!("outward");
+
+/// A client, a server, and the address that the one knows the other by.
+struct Pair<'a> {
+    client: &'a Netns,
+    server: &'a Netns,
+    to: SocketAddr,
+}
+
+/// Measures what users feel, both directions.
+pub(super) fn measure(stage: &Stage, time: Duration) -> Vec<Figure> {
+    let address =
+        |(address, port): (&str, u16)| SocketAddr::new(address.parse().expect("an address"), port);
+    let (lan, container) = (&stage.lab.lan, &stage.lab.container);
+    let inward = Pair {
+        client: lan,
+        server: container,
+        to: address(stage.target()),
+    };
+    let mut figures = pair(&inward, &INWARD, time);
+    // Nothing goes out by docker-proxy.
+    if !stage.proxies.is_empty() {
+        return figures;
+    }
+    let outward = Pair {
+        client: container,
+        server: lan,
+        to: address(stage.world()),
+    };
+    figures.extend(pair(&outward, &OUTWARD, time));
+    figures
+}
+
+fn pair(pair: &Pair<'_>, measures: &Measures, time: Duration) -> Vec<Figure> {
+    let Pair { client, server, to } = *pair;
     let mut figures = Vec::new();
-    warm(stage);
-    if plan.wants(CONNECTIONS) {
-        let server = tcp_server(&stage.lab.container, answer);
-        let value = connections(&stage.lab.lan, to, time);
-        drop(server);
-        figures.push((CONNECTIONS, "per second", Better::More, value));
-    }
-    if plan.wants(REQUESTS) {
-        let server = udp_server(&stage.lab.container);
-        let (rate, p99) = requests(&stage.lab.lan, to, time);
-        drop(server);
-        figures.push((REQUESTS, "per second", Better::More, rate));
-        figures.push((P99, "µs", Better::Less, p99));
-    }
-    if plan.wants(STREAM) {
-        let server = tcp_server(&stage.lab.container, swallow);
-        let value = stream(&stage.lab.lan, to, time);
-        drop(server);
-        figures.push((STREAM, "Gbit/s", Better::More, value));
-    }
+    let ends = [TO_PORT];
+
+    let running = tcp_server(server, &ends, answer);
+    let value = connections(client, vec![to], time);
+    figures.push(measures.connections.figure(value));
+    drop(running);
+
+    let running = tcp_server(server, &ends, echo);
+    let took = tcp_requests(client, to, time);
+    drop(running);
+    figures.extend(took.figures(measures.tcp_requests, measures.tcp_latency));
+
+    let running = udp_server(server, 1);
+    let took = udp_requests(client, to, time);
+    drop(running);
+    figures.extend(took.figures(measures.udp_requests, measures.udp_latency));
+
+    let running = udp_server(server, WINDOW);
+    figures.push(measures.datagrams.figure(datagrams(client, to, time)));
+    drop(running);
+
+    let running = tcp_server(server, &ends, swallow);
+    figures.push(measures.stream.figure(stream(client, to, time)));
+    drop(running);
     figures
 }
 
 /// A server that runs until this is dropped.
-struct Server<'a> {
+pub(super) struct Server<'a> {
     /// Makes the thread look whether it is still wanted, and find that it is not.
     wake: Box<dyn Fn() + 'a>,
     thread: Option<JoinHandle<()>>,
@@ -79,28 +151,50 @@ impl Drop for Server<'_> {
     }
 }
 
-/// One connection after the other.
-fn tcp_server(netns: &Netns, serve: fn(TcpStream)) -> Server<'_> {
-    let any = SocketAddr::from(([0, 0, 0, 0], TO_PORT));
-    let listener = netns.enter(move || TcpListener::bind(any).expect("the server's port"));
-    let own = listener.try_clone().expect("a descriptor");
+/// One connection after the other, on one port after the other: clients have to come in that order.
+pub(super) fn tcp_server<'a>(netns: &'a Netns, ports: &[u16], serve: fn(TcpStream)) -> Server<'a> {
+    let ports = ports.to_vec();
+    let listeners: Vec<_> = netns.enter(move || {
+        let listen = |port| TcpListener::bind(SocketAddr::from(([0, 0, 0, 0], port)));
+        let ports = ports.into_iter();
+        ports
+            .map(|port| listen(port).expect("the server's port"))
+            .collect()
+    });
+    let own: Vec<_> = listeners
+        .iter()
+        .map(|listener| listener.try_clone().expect("a descriptor"))
+        .collect();
     let thread = netns.spawn(move || {
         pin(CPU);
-        while let Ok((stream, _)) = listener.accept() {
+        for listener in listeners.iter().cycle() {
+            let Ok((stream, _)) = listener.accept() else {
+                return;
+            };
             serve(stream);
         }
     });
     let wake = move || {
-        let _already_down = shutdown(own.as_raw_fd(), Shutdown::Both);
+        for listener in &own {
+            let _already_down = shutdown(listener.as_raw_fd(), Shutdown::Both);
+        }
     };
     Server::new(wake, thread)
 }
 
 /// A byte for a byte, and the end from this side, so that no port of the client's is kept waiting.
-fn answer(mut stream: TcpStream) {
+pub(super) fn answer(mut stream: TcpStream) {
     let mut byte = [0];
     if stream.read_exact(&mut byte).is_ok() {
         drop(stream.write_all(&byte));
+    }
+}
+
+/// Every message back, until there are no more.
+fn echo(mut stream: TcpStream) {
+    let mut message = [0; MESSAGE];
+    if stream.set_nodelay(true).is_ok() {
+        while stream.read_exact(&mut message).is_ok() && stream.write_all(&message).is_ok() {}
     }
 }
 
@@ -114,15 +208,21 @@ fn swallow(mut stream: TcpStream) {
     drop(stream.write_all(&all.to_be_bytes()));
 }
 
-fn udp_server(netns: &Netns) -> Server<'_> {
+/// Answers the last of every `window` datagrams with that datagram.
+fn udp_server(netns: &Netns, window: u32) -> Server<'_> {
     let any = SocketAddr::from(([0, 0, 0, 0], TO_PORT));
     let socket = netns.enter(move || UdpSocket::bind(any).expect("the server's port"));
     let thread = netns.spawn(move || {
         pin(CPU);
         let mut buffer = [0; 64];
+        let mut count = 0;
         // Woken, it receives a datagram of no bytes, which no client sends.
         while let Ok((length @ 1.., from)) = socket.recv_from(&mut buffer) {
-            drop(socket.send_to(&buffer[..length], from));
+            count += 1;
+            if count == window {
+                drop(socket.send_to(&buffer[..length], from));
+                count = 0;
+            }
         }
     });
     let wake = || {
@@ -136,13 +236,17 @@ fn udp_server(netns: &Netns) -> Server<'_> {
     Server::new(wake, thread)
 }
 
-fn connections(netns: &Netns, to: SocketAddr, time: Duration) -> f64 {
+/// New connections per second, to these places in turn.
+pub(super) fn connections(netns: &Netns, to: Vec<SocketAddr>, time: Duration) -> f64 {
     netns.enter(move || {
         pin(CPU);
         let mut done = 0_u32;
         let start = Instant::now();
-        while start.elapsed() < time {
-            let mut stream = TcpStream::connect_timeout(&to, PATIENCE).expect("a connection");
+        for to in to.iter().cycle() {
+            if start.elapsed() >= time {
+                break;
+            }
+            let mut stream = TcpStream::connect_timeout(to, PATIENCE).expect("a connection");
             stream.write_all(&[7]).expect("a request");
             let mut all = Vec::new();
             stream.read_to_end(&mut all).expect("an answer");
@@ -153,29 +257,93 @@ fn connections(netns: &Netns, to: SocketAddr, time: Duration) -> f64 {
     })
 }
 
-/// Requests per second, and the slowest hundredth's time in microseconds.
-fn requests(netns: &Netns, to: SocketAddr, time: Duration) -> (f64, f64) {
-    netns.enter(move || {
-        pin(CPU);
-        let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
-        socket.connect(to).expect("the server's address");
-        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        let mut took = Vec::new();
+/// How long each of many requests took.
+struct Took {
+    each: Vec<Duration>,
+    all: Duration,
+}
+
+impl Took {
+    fn measure(time: Duration, mut ask: impl FnMut([u8; MESSAGE]) -> [u8; MESSAGE]) -> Self {
+        let mut each = Vec::new();
         let start = Instant::now();
         let mut number = 0_u64;
         while start.elapsed() < time {
             let sent = Instant::now();
             number += 1;
-            socket.send(&number.to_ne_bytes()).expect("a request");
-            let mut answer = [0; 8];
-            socket.recv(&mut answer).expect("an answer");
+            let answer = ask(number.to_ne_bytes());
+            each.push(sent.elapsed());
             assert_eq!(u64::from_ne_bytes(answer), number);
-            took.push(sent.elapsed());
         }
-        let rate = took.len() as f64 / start.elapsed().as_secs_f64();
-        took.sort_unstable();
-        let p99 = took[took.len() * 99 / 100];
-        (rate, p99.as_nanos() as f64 / 1000.0)
+        let all = start.elapsed();
+        each.sort_unstable();
+        Self { each, all }
+    }
+
+    /// The rate, the median and the slowest hundredth's time.
+    fn figures(&self, rate: Measure, [median, p99]: [Measure; 2]) -> [Figure; 3] {
+        let microseconds = |part: usize| {
+            let took: Duration = self.each[self.each.len() * part / 100];
+            took.as_nanos() as f64 / 1000.0
+        };
+        [
+            rate.figure(self.each.len() as f64 / self.all.as_secs_f64()),
+            median.figure(microseconds(50)),
+            p99.figure(microseconds(99)),
+        ]
+    }
+}
+
+fn tcp_requests(netns: &Netns, to: SocketAddr, time: Duration) -> Took {
+    netns.enter(move || {
+        pin(CPU);
+        let mut stream = TcpStream::connect_timeout(&to, PATIENCE).expect("a connection");
+        stream.set_nodelay(true).expect("a socket");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        Took::measure(time, |mut message| {
+            stream.write_all(&message).expect("a request");
+            stream.read_exact(&mut message).expect("an answer");
+            message
+        })
+    })
+}
+
+fn udp_client(to: SocketAddr) -> UdpSocket {
+    let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
+    socket.connect(to).expect("the server's address");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    socket
+}
+
+fn udp_requests(netns: &Netns, to: SocketAddr, time: Duration) -> Took {
+    netns.enter(move || {
+        pin(CPU);
+        let socket = udp_client(to);
+        Took::measure(time, |mut message| {
+            socket.send(&message).expect("a request");
+            socket.recv(&mut message).expect("an answer");
+            message
+        })
+    })
+}
+
+/// Datagrams per second, each of which arrived: the server counts them, and a lost one would end its counting.
+fn datagrams(netns: &Netns, to: SocketAddr, time: Duration) -> f64 {
+    netns.enter(move || {
+        pin(CPU);
+        let socket = udp_client(to);
+        let mut windows = 0_u32;
+        let start = Instant::now();
+        while start.elapsed() < time {
+            windows += 1;
+            for _ in 0..WINDOW {
+                socket.send(&windows.to_ne_bytes()).expect("a datagram");
+            }
+            let mut answer = [0; 4];
+            socket.recv(&mut answer).expect("the server's count");
+            assert_eq!(u32::from_ne_bytes(answer), windows);
+        }
+        f64::from(windows * WINDOW) / start.elapsed().as_secs_f64()
     })
 }
 

@@ -3,37 +3,52 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::Parser;
-use datapath_tests::bench::{self, Plan};
+use datapath_tests::bench::{self, Part, Plan, Results};
 
 /// Measures datapath against iptables, nftables and docker-proxy, side by side.
 #[derive(Parser)]
 struct Arguments {
-    /// One short round: figures to look at, not to publish
+    /// One short round of everything: figures to look at, not to publish
     #[arg(long)]
     quick: bool,
     /// How often every contender has its turn
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
-    /// Only the measurements whose name contains NAME
+    /// Only these parts
+    #[arg(long, value_name = "PART", value_delimiter = ',')]
+    only: Vec<Part>,
+    /// Only the contenders whose name contains NAME
     #[arg(long, value_name = "NAME")]
-    only: Option<String>,
-    /// Write results.json and the drawings there
+    against: Option<String>,
+    /// Renew results.json, the drawings and the tables of the page there
     #[arg(long, value_name = "DIRECTORY")]
     save: Option<PathBuf>,
+    /// Measure nothing: draw what results.json there has
+    #[arg(long, requires = "save")]
+    draw: bool,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let plan = Plan {
-        rounds: if arguments.quick { 1 } else { arguments.rounds },
-        frames: if arguments.quick { 300_000 } else { 2_000_000 },
-        time: if arguments.quick { 300 } else { 1_000 },
-        only: arguments.only,
+    let results = if arguments.draw {
+        Results::default()
+    } else {
+        let parts = if arguments.only.is_empty() {
+            Part::ALL.to_vec()
+        } else {
+            arguments.only
+        };
+        let plan = Plan {
+            parts,
+            rounds: if arguments.quick { 1 } else { arguments.rounds },
+            quick: arguments.quick,
+            against: arguments.against,
+        };
+        bench::run(&plan, |step| eprintln!("{step}"))
     };
-    let report = bench::run(&plan, |step| eprintln!("{step}"));
-    println!("{report}");
+    print!("{results}");
     if let Some(directory) = arguments.save
-        && let Err(error) = bench::save(&report, &directory)
+        && let Err(error) = bench::save(results, &directory)
     {
         eprintln!("error: {}: {error}", directory.display());
         return ExitCode::FAILURE;

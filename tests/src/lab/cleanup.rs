@@ -5,11 +5,11 @@ use std::process::{Child, Command, Stdio};
 /// A shell in a session of its own that waits for the end of this process, or of this value, and then runs
 /// its script. The kernel closes the pipe it waits on, so nothing that ends this process can prevent it.
 #[derive(Debug)]
-pub(super) struct Cleanup(Child);
+pub(crate) struct Cleanup(Child);
 
 impl Cleanup {
     /// Stands by with a shell script. Errors in it are passed over: it must clean up what there is.
-    pub(super) fn stand_by(script: &str) -> Self {
+    pub(crate) fn stand_by(script: &str) -> Self {
         let script = format!("trap '' INT TERM HUP\nread -r line\n{script}");
         let child = Command::new("setsid")
             .args(["sh", "-c", &script])

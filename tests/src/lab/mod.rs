@@ -26,7 +26,7 @@ use std::{
 
 use nix::sched::{CloneFlags, setns};
 
-use self::cleanup::Cleanup;
+pub(crate) use self::cleanup::Cleanup;
 pub use self::{
     datapath::{Datapath, PORTS},
     docker::{Docker, DockerLab},

@@ -41,7 +41,7 @@ impl Package {
     }
 }
 
-const PACKAGES: [Package; 25] = [
+const PACKAGES: [Package; 26] = [
     Package::new(
         "bpftool",
         "bpftool",
@@ -69,6 +69,11 @@ const PACKAGES: [Package; 25] = [
         "ethtool",
         "offloads and drivers of the test links",
     ),
+    Package {
+        name: "fonts-dejavu-core",
+        proof: Proof::Installed,
+        why: "letters in the drawings of the benchmarks",
+    },
     Package::new("iperf3", "iperf3", "bulk TCP and UDP traffic"),
     Package::new("iproute2", "ip", "namespaces, links, routes"),
     Package::new(
