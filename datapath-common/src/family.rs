@@ -21,6 +21,8 @@ mod sealed {
 pub trait Family: sealed::Sealed + Copy + Clone + Debug + Eq + Hash + Ord + 'static {
     /// An address, in network byte order.
     type Addr: Address;
+    /// The other family.
+    type Other: Family;
     /// The EtherType, in host order (IEEE 802).
     const ETHERTYPE: u16;
     /// 4 or 6, as the first nibble of the header says.
@@ -46,6 +48,9 @@ pub trait Family: sealed::Sealed + Copy + Clone + Debug + Eq + Hash + Ord + 'sta
 
     /// Whether the address, though written in this family, is one of the other: `::ffff:0:0/96`.
     fn is_foreign(addr: &Self::Addr) -> bool;
+
+    /// The address as the other family writes it: an IPv4 one mapped into `::ffff:0:0/96`, or out of it.
+    fn across(addr: &Self::Addr) -> Option<<Self::Other as Family>::Addr>;
 }
 
 /// An address of one family.
@@ -87,6 +92,7 @@ pub struct Addr6(pub [u8; 16]);
 
 impl Family for V4 {
     type Addr = Addr4;
+    type Other = V6;
     const ETHERTYPE: u16 = 0x0800;
     const VERSION: u8 = 4;
     const HEADER: u32 = 20;
@@ -103,10 +109,16 @@ impl Family for V4 {
     fn is_foreign(_: &Addr4) -> bool {
         false
     }
+
+    #[inline(always)]
+    fn across(addr: &Addr4) -> Option<Addr6> {
+        Some(Addr6::from_mapped(*addr))
+    }
 }
 
 impl Family for V6 {
     type Addr = Addr6;
+    type Other = V4;
     const ETHERTYPE: u16 = 0x86dd;
     const VERSION: u8 = 6;
     const HEADER: u32 = 40;
@@ -122,6 +134,11 @@ impl Family for V6 {
     #[inline(always)]
     fn is_foreign(addr: &Addr6) -> bool {
         addr.mapped().is_some()
+    }
+
+    #[inline(always)]
+    fn across(addr: &Addr6) -> Option<Addr4> {
+        addr.mapped()
     }
 }
 
@@ -165,7 +182,11 @@ impl Address for Addr6 {
 
     #[inline(always)]
     fn is_unicast(&self) -> bool {
-        self.0[0] != 0xff && *self != Self::UNSPECIFIED && !self.is_loopback()
+        // A mapped address belongs to sockets: on a wire it is forged (net/ipv6/ip6_input.c, `ip6_rcv_core`).
+        self.0[0] != 0xff
+            && *self != Self::UNSPECIFIED
+            && !self.is_loopback()
+            && self.mapped().is_none()
     }
 
     #[inline(always)]
@@ -272,6 +293,7 @@ mod tests {
             ("2001:db8::1", true),
             ("fe80::1", true),
             ("ff02::1", false),
+            ("::ffff:172.17.0.2", false),
         ] {
             let ip: Ipv6Addr = addr.parse().unwrap();
             assert_eq!(Addr6(ip.octets()).is_unicast(), unicast, "{addr}");

@@ -21,6 +21,7 @@
 //! | [`network`], [`uplink`] | what is translated, and to which address |
 //! | [`way`] | where packets go without the stack |
 //! | [`checksum`] | the Internet checksum, mended along with the fields it covers |
+//! | [`nat64`] | IPv6 clients of IPv4 endpoints: one family's headers made the other's |
 //! | [`ports`] | which source ports masquerade tries |
 //! | [`fragment`] | the note that a first fragment leaves for the rest |
 //! | [`host`] | what a process of the host dialled |
@@ -45,6 +46,7 @@ pub mod fragment;
 pub mod host;
 pub mod mapping;
 pub mod names;
+pub mod nat64;
 pub mod network;
 pub mod ports;
 pub mod proto;

@@ -1,5 +1,7 @@
 //! The networks whose endpoints we serve, and the host's own addresses.
 
+use crate::family::Addr4;
+
 /// A managed network, by the longest prefix that holds an address.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,8 +12,9 @@ pub struct Network {
     pub flags: u32,
     /// Index of the network's generation.
     pub slot: u32,
-    /// Reserved, 0.
-    pub reserved: u32,
+    /// An IPv4 network's address on its bridge, which IPv6 clients of its endpoints appear as; 0.0.0.0 where there
+    /// is none.
+    pub gateway: Addr4,
 }
 
 impl Network {

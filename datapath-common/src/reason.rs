@@ -108,7 +108,8 @@ reasons! {
     ToHost = 6, "to-host", Pass;
     /// From a network that keeps its own addresses (`masquerade = false`).
     Routed = 7, "routed", Pass;
-    /// From the network to an IPv6 port that leads to an IPv4 endpoint: only the host's own processes reach it.
+    /// Between an IPv6 client and an IPv4 endpoint, while that is not translated: a rule of the host stands where it
+    /// would pass unseen, or the endpoint is behind no bridge with an IPv4 address.
     CrossFamily = 8, "cross-family", Pass;
 
     /// First packet of an outgoing flow: it took the host's address.
@@ -121,6 +122,8 @@ reasons! {
     IcmpError = 19, "icmp-error", Translate;
     /// A later fragment: it followed the first.
     Fragment = 20, "fragment", Translate;
+    /// Between an IPv6 client and an IPv4 endpoint, either way: one family's header was made the other's.
+    Nat64 = 23, "nat64", Translate;
 
     /// The frame ends before the headers that it announces, or a length in them contradicts another.
     Malformed = 32, "malformed", Drop;
@@ -160,6 +163,11 @@ reasons! {
     NoNetwork = 49, "no-network", Drop;
     /// To a published port whose allow-list does not name the source.
     NotAllowed = 53, "not-allowed", Drop;
+    /// Between an IPv6 client and an IPv4 endpoint: a fragment, options, extension headers, or an ICMP message that
+    /// the other family has no word for.
+    Nat64NotPlain = 56, "nat64-not-plain", Drop;
+    /// Between an IPv6 client and an IPv4 endpoint: too big for the way out once it is translated.
+    Nat64TooBig = 57, "nat64-too-big", Drop;
 }
 
 #[cfg(test)]

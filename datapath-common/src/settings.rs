@@ -27,6 +27,8 @@ impl Settings {
     pub const FAST4: u32 = 8;
     /// IPv6 packets too.
     pub const FAST6: u32 = 16;
+    /// IPv6 packets may be translated to IPv4 and back, past the host's forward chains of both.
+    pub const NAT64: u32 = 32;
 
     /// What holds when the configuration file says nothing.
     pub const DEFAULT: Self = Self {

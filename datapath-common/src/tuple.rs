@@ -88,6 +88,21 @@ impl<F: Family> Tuple<F> {
         }
     }
 
+    /// The same key in the other family's form, where both addresses have one.
+    #[must_use]
+    #[inline(always)]
+    pub fn across(&self) -> Option<Tuple<F::Other>> {
+        Some(Tuple {
+            src: F::across(&self.src)?,
+            dst: F::across(&self.dst)?,
+            sport: self.sport,
+            dport: self.dport,
+            protocol: self.protocol,
+            direction: self.direction,
+            zero: 0,
+        })
+    }
+
     /// Addresses and ports alone.
     #[must_use]
     #[inline(always)]
@@ -109,6 +124,18 @@ impl<F: Family> Endpoints<F> {
         sport: 0,
         dport: 0,
     };
+
+    /// The same in the other family's form, where both addresses have one.
+    #[must_use]
+    #[inline(always)]
+    pub fn across(&self) -> Option<Endpoints<F::Other>> {
+        Some(Endpoints {
+            src: F::across(&self.src)?,
+            dst: F::across(&self.dst)?,
+            sport: self.sport,
+            dport: self.dport,
+        })
+    }
 
     /// What an answer to this packet carries.
     #[must_use]

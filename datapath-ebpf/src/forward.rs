@@ -16,7 +16,7 @@ use crate::{
     bpf::ANY,
     maps::{self, Maps, SETTINGS, Work},
     nat::rewrite::HEADER_CHECKSUM,
-    packet::Packet,
+    packet::{Packet, reshape::Reshape},
     parse::{Headers, Kind},
 };
 
@@ -58,6 +58,17 @@ pub fn to_neighbour<P: Packet, F: Maps>(packet: &mut P, work: &Work<F>) -> Resul
     let network = maps::network::<F>(&work.to.dst).ok_or(Reason::NoNetwork)?;
     one_hop_less(packet, &work.headers)?;
     packet.redirect_neighbour::<F>(network.bridge, &work.to.dst)
+}
+
+/// Out of an interface by the route that the host has there. For packets that were never the stack's.
+#[inline(always)]
+pub fn to_route<P: Reshape, F: Family>(
+    packet: &mut P,
+    headers: &Headers<F>,
+    ifindex: u32,
+) -> Result<(), Reason> {
+    one_hop_less(packet, headers)?;
+    packet.redirect_routed(ifindex)
 }
 
 /// Out of the uplink, with the header of the frames that went this way before.

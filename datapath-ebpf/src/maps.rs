@@ -135,6 +135,14 @@ macro_rules! family_maps {
 
         impl Maps for $family {
             #[inline(always)]
+            fn has_twin(key: &Tuple<Self>) -> bool {
+                type Other = <$family as Family>::Other;
+                key.across().is_some_and(|twin| {
+                    Other::flows().get_ptr(&twin).is_some()
+                        || Other::half().get_ptr(&twin).is_some()
+                })
+            }
+            #[inline(always)]
             fn flows() -> &'static Flows<Self> {
                 &$flows
             }
@@ -193,6 +201,8 @@ macro_rules! family_maps {
 
 /// A family's own maps.
 pub trait Maps: Family {
+    /// Whether the other family's tables have a flow of the same packets.
+    fn has_twin(key: &Tuple<Self>) -> bool;
     fn flows() -> &'static Flows<Self>;
     fn half() -> &'static Half<Self>;
     fn bindings() -> &'static Bindings<Self>;

@@ -16,15 +16,15 @@ use datapath_common::{
 use crate::{
     bpf, flow, forward, guard,
     maps::Maps,
-    nat::{fragment, hairpin, icmp_error, masquerade, publish, rewrite},
-    packet::Packet,
+    nat::{fragment, hairpin, icmp_error, masquerade, nat64::Across, publish, rewrite},
+    packet::{Packet, reshape::Reshape},
     parse::{Kind, Parse, parse},
     report,
 };
 
 /// Entry of the program of that name.
 #[inline(always)]
-pub fn uplink_ingress<P: Packet>(mut packet: P) -> i32 {
+pub fn uplink_ingress<P: Reshape>(mut packet: P) -> i32 {
     let reason = match packet.ethertype() {
         V4::ETHERTYPE => from_world::<P, V4>(&mut packet),
         V6::ETHERTYPE => from_world::<P, V6>(&mut packet),
@@ -49,7 +49,7 @@ pub fn uplink_egress<P: Packet>(mut packet: P) -> i32 {
 
 /// Entry of the program of that name.
 #[inline(always)]
-pub fn bridge_ingress<P: Packet>(mut packet: P) -> i32 {
+pub fn bridge_ingress<P: Reshape>(mut packet: P) -> i32 {
     let reason = match packet.ethertype() {
         V4::ETHERTYPE => from_endpoint::<P, V4>(&mut packet),
         V6::ETHERTYPE => from_endpoint::<P, V6>(&mut packet),
@@ -77,12 +77,12 @@ pub fn veth_ingress<P: Packet>(mut packet: P) -> i32 {
 
 // Verifier: each family's body is a function of its own, so that the two do not share 512 bytes of stack.
 #[inline(never)]
-fn from_world<P: Packet, F: Maps + Parse>(packet: &mut P) -> Reason {
+fn from_world<P: Reshape, F: Across>(packet: &mut P) -> Reason {
     report::reason(arrive::<P, F>(packet))
 }
 
 #[inline(always)]
-fn arrive<P: Packet, F: Maps + Parse>(packet: &mut P) -> Result<Reason, Reason> {
+fn arrive<P: Reshape, F: Across>(packet: &mut P) -> Result<Reason, Reason> {
     guard::frame(packet)?;
     let work = F::work().ok_or(Reason::TableFull)?;
     parse::<P, F>(packet, &mut work.headers)?;
@@ -106,6 +106,9 @@ fn arrive<P: Packet, F: Maps + Parse>(packet: &mut P) -> Result<Reason, Reason> 
         guard::arriving(&work.headers)?;
         publish::open(work, now)?;
         reason = Reason::Publish;
+    }
+    if F::is_foreign(&work.to.dst) {
+        return Ok(F::to_endpoint(packet, work, reason == Reason::Publish));
     }
     fragment::remember(&work.headers, Direction::ToEndpoint, &work.to, now);
     rewrite::apply(packet, &work.headers, &work.to)?;
@@ -168,12 +171,12 @@ fn shortcut<P: Packet, F: Maps + Parse>(packet: &mut P) -> Option<Reason> {
 }
 
 #[inline(never)]
-fn from_endpoint<P: Packet, F: Maps + Parse>(packet: &mut P) -> Reason {
+fn from_endpoint<P: Reshape, F: Across>(packet: &mut P) -> Reason {
     report::reason(admit::<P, F>(packet))
 }
 
 #[inline(always)]
-fn admit<P: Packet, F: Maps + Parse>(packet: &mut P) -> Result<Reason, Reason> {
+fn admit<P: Reshape, F: Across>(packet: &mut P) -> Result<Reason, Reason> {
     guard::frame(packet)?;
     let work = F::work().ok_or(Reason::TableFull)?;
     parse::<P, F>(packet, &mut work.headers)?;

@@ -49,7 +49,8 @@ pub struct Flow<F: Family> {
     /// only when it stands exactly there (RFC 5961, 3.2).
     pub acknowledged: u32,
     /// When the endpoint-independent mapping wants to be pushed forward next, in seconds of
-    /// `CLOCK_MONOTONIC`; 0 for a flow without one.
+    /// `CLOCK_MONOTONIC`; 0 for a flow without one. In the answers' entry of a flow between the families, which has
+    /// no mapping: see [`Flow::way_out`].
     pub mapping_due: u32,
 }
 
@@ -84,6 +85,14 @@ impl<F: Family> Flow<F> {
         acknowledged: 0,
         mapping_due: 0,
     };
+
+    /// Of the answers' entry of a flow between the families ([`crate::nat64`]): the interface that its first packet
+    /// came by, where the answers leave.
+    #[must_use]
+    #[inline(always)]
+    pub const fn way_out(&self) -> u32 {
+        self.mapping_due
+    }
 
     /// Whether all of `flags` are set.
     #[must_use]

@@ -3,6 +3,7 @@
 use datapath_common::{
     conntrack::{Flow, tcp::State, timeouts::SECOND},
     family::Family,
+    nat64,
     ports::{MAX_TRIES, PortRange},
     proto,
     reason::Reason,
@@ -44,6 +45,8 @@ pub struct Opening<F: Family> {
     pub now: u64,
     /// The port may not change: a mapping has claimed it.
     pub fixed: bool,
+    /// Of a flow between the families: see [`Flow::way_out`]. Else 0.
+    pub way_out: u32,
     /// The answers' key, as far as the search has come.
     pub answers: Tuple<F>,
 }
@@ -73,7 +76,11 @@ pub fn open<F: Maps, U: Fn(u16) -> bool>(
     }
     let mut search = Search {
         tries: if opening.fixed { 1 } else { MAX_TRIES },
-        ports: settings.ports,
+        ports: if F::is_foreign(&opening.to.dst) {
+            nat64::PORTS
+        } else {
+            settings.ports
+        },
         random: bpf::random(),
         opening,
         flow,
@@ -142,6 +149,10 @@ fn claim<F: Maps>(opening: &mut Opening<F>, flow: &mut Flow<F>) -> Claim {
     flow.to = opening.tuple.endpoints().reversed();
     flow.packets = 0;
     flow.bytes = 0;
+    let mapping_due = flow.mapping_due;
+    if opening.way_out != 0 {
+        flow.mapping_due = opening.way_out;
+    }
     if !is_free(answers, direction.opposite(), opening.now) {
         return Claim::Taken;
     }
@@ -150,13 +161,15 @@ fn claim<F: Maps>(opening: &mut Opening<F>, flow: &mut Flow<F>) -> Claim {
         Err(EEXIST) => return Claim::Taken,
         Err(_) => return Claim::Full,
     }
-    // A flow may have been promoted between the two looks: it is in the other tier then.
-    if F::flows().get_ptr(answers).is_some() {
+    // A flow may have been promoted between the two looks: it is in the other tier then. And endpoints answer to the
+    // host's own address in flows of either family's tables: whoever comes second sees the first.
+    if F::flows().get_ptr(answers).is_some() || (to_host::<F>(opening) && F::has_twin(answers)) {
         let _ = F::half().remove(answers);
         return Claim::Taken;
     }
     flow.flags = opening.flags | Flow::<F>::ORIGINAL;
     flow.to = opening.to;
+    flow.mapping_due = mapping_due;
     flow.packets = 1;
     flow.bytes = opening.bytes;
     match F::half().insert(&opening.tuple, &*flow, NOEXIST) {
@@ -173,6 +186,12 @@ fn claim<F: Maps>(opening: &mut Opening<F>, flow: &mut Flow<F>) -> Claim {
             Claim::Full
         }
     }
+}
+
+/// Whether the answers go to an address of the host on a bridge.
+#[inline(always)]
+fn to_host<F: Family>(opening: &Opening<F>) -> bool {
+    opening.flags & Flow::<F>::HAIRPIN != 0 || F::is_foreign(&opening.to.dst)
 }
 
 /// Whether no living flow has this key. A dead one that still lies there is taken out.

@@ -12,17 +12,22 @@ use datapath_common::{
     tuple::{Direction, Tuple},
 };
 
-use super::{allow, fragment, icmp_error, mapping, masquerade, publish, rewrite};
+use super::{
+    allow, fragment, icmp_error, mapping, masquerade, nat64::Across, publish, rewrite,
+};
 use crate::{
     bpf, flow, forward,
     maps::{self, Maps, Work},
-    packet::Packet,
-    parse::{Kind, Parse},
+    packet::{Packet, reshape::Reshape},
+    parse::Kind,
 };
+
+/// Both ways of such a flow.
+const DIRECTION: Direction = Direction::FromEndpoint;
 
 /// A packet from an endpoint to an address of the host.
 #[inline(always)]
-pub fn turn<P: Packet, F: Maps + Parse>(
+pub fn turn<P: Reshape, F: Across>(
     packet: &mut P,
     work: &mut Work<F>,
     from: &Network,
@@ -31,7 +36,13 @@ pub fn turn<P: Packet, F: Maps + Parse>(
     let reason = match work.headers.kind {
         Kind::LaterFragment => follow(packet, work, now)?,
         Kind::Error => icmp_error::hairpin(packet, work)?,
-        Kind::Tcp | Kind::Udp | Kind::Query => pass(packet, work, from, now)?,
+        Kind::Tcp | Kind::Udp | Kind::Query => {
+            let known = flow::find(&work.headers, DIRECTION, &mut work.to, now).is_some();
+            if !known && let Some(reason) = F::answer(packet, work, now) {
+                return Ok(reason);
+            }
+            pass(packet, work, from, known, now)?
+        }
     };
     forward::to_neighbour(packet, work)?;
     Ok(reason)
@@ -42,15 +53,15 @@ fn pass<P: Packet, F: Maps>(
     packet: &mut P,
     work: &mut Work<F>,
     from: &Network,
+    known: bool,
     now: u64,
 ) -> Result<Reason, Reason> {
-    let direction = Direction::FromEndpoint;
     let mut reason = Reason::Flow;
-    if flow::find(&work.headers, direction, &mut work.to, now).is_none() {
+    if !known {
         open(packet, work, from, now)?;
         reason = Reason::Publish;
     }
-    fragment::remember(&work.headers, direction, &work.to, now);
+    fragment::remember(&work.headers, DIRECTION, &work.to, now);
     rewrite::apply(packet, &work.headers, &work.to)?;
     Ok(reason)
 }
@@ -125,6 +136,7 @@ fn lead<F: Maps>(work: &mut Work<F>, from: &Network, now: u64) -> Result<(), Rea
     opening.bytes = u64::from(headers.length);
     opening.now = now;
     opening.fixed = false;
+    opening.way_out = 0;
     work.outer = opening.to;
     Ok(())
 }

@@ -82,6 +82,7 @@ fn prepare<F: Maps>(work: &mut Work<F>, now: u64) {
     work.opening.bytes = u64::from(headers.length);
     work.opening.now = now;
     work.opening.fixed = false;
+    work.opening.way_out = 0;
     work.outer = headers.endpoints;
 }
 

@@ -6,5 +6,6 @@ pub mod hairpin;
 pub mod icmp_error;
 pub mod mapping;
 pub mod masquerade;
+pub mod nat64;
 pub mod publish;
 pub mod rewrite;

@@ -16,7 +16,8 @@ use crate::{
     maps::{self, Maps, Work},
 };
 
-/// Opens the flow that a first packet to a published port asks for.
+/// Opens the flow that a first packet to a published port asks for, or prepares it for an endpoint of the other
+/// family.
 #[inline(never)]
 pub fn open<F: Maps>(work: &mut Work<F>, now: u64) -> Result<(), Reason> {
     let Work {
@@ -28,9 +29,6 @@ pub fn open<F: Maps>(work: &mut Work<F>, now: u64) -> Result<(), Reason> {
     } = work;
     let from = &headers.endpoints;
     let binding = binding::<F>(&from.dst, from.dport, headers.protocol).ok_or(Reason::NotOurs)?;
-    if F::is_foreign(&binding.to) {
-        return Err(Reason::CrossFamily);
-    }
     if !from.src.is_unicast() {
         return Err(Reason::Martian);
     }
@@ -56,9 +54,13 @@ pub fn open<F: Maps>(work: &mut Work<F>, now: u64) -> Result<(), Reason> {
         bytes: u64::from(headers.length),
         now,
         fixed: false,
+        way_out: 0,
         answers: Tuple::NONE,
     };
-    flow::open(opening, flow, |_| true)?;
+    // One of the other family's endpoints gets another source: see `nat64`.
+    if !F::is_foreign(&binding.to) {
+        flow::open(opening, flow, |_| true)?;
+    }
     *to = opening.to;
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! A packet, whatever program type carries it: reading, writing, checksums. No protocol is known here.
 
+pub mod reshape;
 pub mod tc;
 
 use datapath_common::{checksum, event::HEAD, family::Family, reason::Reason};

@@ -36,7 +36,7 @@ const REDIRECT: i64 = TC_ACT_REDIRECT as i64;
 
 /// In the socket buffer's `tc_index`, which starts as 0 and which nothing else in use looks at: the packet is
 /// translated, and goes out as it is.
-const HANDED_OVER: u32 = 0x6470;
+pub(super) const HANDED_OVER: u32 = 0x6470;
 
 /// `struct bpf_redir_neigh`, whose union bindgen makes hard to fill.
 #[repr(C)]
@@ -62,7 +62,7 @@ impl Tc {
     }
 
     #[inline(always)]
-    fn skb(&self) -> *mut __sk_buff {
+    pub(super) fn skb(&self) -> *mut __sk_buff {
         self.ctx.skb.skb
     }
 
@@ -85,7 +85,7 @@ impl Tc {
 
     /// What a redirecting helper answered.
     #[inline(always)]
-    fn redirected(&mut self, answer: i64) -> Result<(), Reason> {
+    pub(super) fn redirected(&mut self, answer: i64) -> Result<(), Reason> {
         self.redirected = answer == REDIRECT;
         if self.redirected {
             Ok(())

@@ -61,6 +61,27 @@ pub struct Headers<F: Family> {
     pub length: u32,
 }
 
+impl<F: Family> Headers<F> {
+    /// The headers once the IP header is the other family's, without options or extensions, and with these addresses.
+    #[inline(always)]
+    pub fn across(&self, endpoints: Endpoints<F::Other>) -> Headers<F::Other> {
+        Headers {
+            endpoints,
+            kind: self.kind,
+            protocol: self.protocol,
+            tcp_flags: self.tcp_flags,
+            icmp_type: self.icmp_type,
+            fragmented: self.fragmented,
+            fragment_id: self.fragment_id,
+            l3: self.l3,
+            l4: self.l3 + F::Other::HEADER,
+            sequence: self.sequence,
+            acknowledgment: self.acknowledgment,
+            length: self.length - (self.l4 - self.l3) + F::Other::HEADER,
+        }
+    }
+}
+
 /// What the IP header says, in both families.
 pub struct Network<F: Family> {
     src: F::Addr,

@@ -69,10 +69,7 @@ fn describe(attachments: &[Attachment], service: Option<&Status>) -> String {
             ..
         }) => {
             lines.push(format!("service: process {pid}"));
-            lines.push(format!(
-                "forwarding: IPv4 {}, IPv6 {}",
-                forwarding.ipv4, forwarding.ipv6
-            ));
+            lines.push(format!("forwarding: {forwarding}"));
             lines.extend(problems.iter().map(|problem| format!("problem: {problem}")));
         }
         None => lines.push("service: not running; the datapath works without it".to_owned()),

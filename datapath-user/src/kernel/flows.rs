@@ -1,6 +1,6 @@
 //! The flows of the pinned maps: read and taken out, a batch at a time.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use anyhow::Result;
 use aya::Pod;
@@ -189,10 +189,15 @@ fn nat<F: Family>(flow: &Flow<F>) -> Nat {
     }
 }
 
+/// An address as people know it: the mapped ones of a flow between the families are its endpoint's side.
+fn shown(addr: impl Into<IpAddr>) -> IpAddr {
+    addr.into().to_canonical()
+}
+
 fn half<F: Family>(key: &Tuple<F>, packets: u64, bytes: u64) -> Half {
     Half {
-        src: key.src.into(),
-        dst: key.dst.into(),
+        src: shown(key.src),
+        dst: shown(key.dst),
         sport: key.sport,
         dport: key.dport,
         packets,

@@ -13,12 +13,13 @@ use aya::{
 use datapath_common::{
     allow::{AllowKey, EVERYBODY, NOBODY},
     binding::{Binding, BindingKey, OWNER_LEN},
-    family::Address as _,
+    family::{Addr4, Address as _},
     network::{LocalAddress, Network},
     settings::slots as ranges,
     uplink::{MAX_ADDRESSES, UplinkAddress, UplinkAddresses},
     way::{Endpoint, MAX_ENDPOINTS},
 };
+use ipnet::IpNet;
 
 use super::{
     Desired,
@@ -278,13 +279,13 @@ where
     fn networks(&mut self, desired: &Desired) -> Result<usize> {
         let mut wanted = BTreeMap::new();
         for (network, bridge) in &desired.networks {
-            for subnet in &network.subnets {
-                if let Some(subnet) = F::subnet(subnet) {
+            for net in &network.subnets {
+                if let Some(subnet) = F::subnet(net) {
                     let value = Network {
                         bridge: *bridge,
                         flags: flags(network),
                         slot: ranges::NOBODY,
-                        reserved: 0,
+                        gateway: gateway(desired, net, *bridge),
                     };
                     wanted.insert(subnet, value);
                 }
@@ -330,6 +331,17 @@ fn sync<K: Pod + Ord, V: Pod + PartialEq>(
         }
     }
     Ok(changed)
+}
+
+/// The first IPv4 address that a bridge has in a subnet.
+fn gateway(desired: &Desired, subnet: &IpNet, bridge: u32) -> Addr4 {
+    let mut addresses = desired.host.addresses.iter();
+    let found = addresses.find(|address| {
+        address.ifindex == bridge && address.addr.is_ipv4() && subnet.contains(&address.addr)
+    });
+    found
+        .and_then(|address| Addr4::from_ip(address.addr))
+        .unwrap_or(Addr4::UNSPECIFIED)
 }
 
 fn flags(network: &crate::model::Network) -> u32 {

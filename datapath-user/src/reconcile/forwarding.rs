@@ -16,6 +16,15 @@ pub struct Way {
     pub because: String,
 }
 
+/// Whether IPv6 clients reach IPv4 endpoints, and why.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Nat64 {
+    /// They do.
+    pub on: bool,
+    /// Why.
+    pub because: String,
+}
+
 /// How packets are sent on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ways {
@@ -23,12 +32,29 @@ pub struct Ways {
     pub ipv4: Way,
     /// IPv6.
     pub ipv6: Way,
+    /// From one to the other.
+    #[serde(default)]
+    pub nat64: Nat64,
 }
 
 impl fmt::Display for Way {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let way = if self.fast { "fast" } else { "kernel" };
         write!(f, "{way} ({})", self.because)
+    }
+}
+
+impl fmt::Display for Nat64 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = if self.on { "on" } else { "off" };
+        write!(f, "{state} ({})", self.because)
+    }
+}
+
+impl fmt::Display for Ways {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { ipv4, ipv6, nat64 } = self;
+        write!(f, "IPv4 {ipv4}, IPv6 {ipv6}, NAT64 {nat64}")
     }
 }
 
@@ -48,8 +74,23 @@ pub fn decide(configured: Forwarding, desired: &Desired, obstacle: Option<&Obsta
     Ways {
         ipv4: way("ipv4"),
         ipv6: way("ipv6"),
+        nat64: nat64(configured, desired, obstacle),
     }
 }
+
+/// Packets between the families never pass the forward chains, whatever is configured: they have no say where there
+/// are none, and are not passed by where there are.
+fn nat64(configured: Forwarding, desired: &Desired, obstacle: Option<&Obstacle>) -> Nat64 {
+    let (on, because) = match (configured, obstacle) {
+        (Forwarding::Fast, _) => (true, "forwarding = \"fast\"".to_owned()),
+        (_, Some(obstacle)) => (false, format!("{obstacle} would not be asked")),
+        (_, None) if desired.host.fine_rules => (false, FINE_RULES.to_owned()),
+        (_, None) => (true, "no rule stands in the way".to_owned()),
+    };
+    Nat64 { on, because }
+}
+
+const FINE_RULES: &str = "rules of policy routing look at ports or types of service";
 
 fn way(fast: bool, because: &str) -> Way {
     Way {
@@ -71,7 +112,7 @@ fn forwards(desired: &Desired, family: &str) -> bool {
 /// What only the stack's own routing knows how to do.
 fn stack_only(desired: &Desired) -> Option<&'static str> {
     if desired.host.fine_rules {
-        return Some("rules of policy routing look at ports or types of service");
+        return Some(FINE_RULES);
     }
     if desired.host.routes.iter().any(|route| route.bounded) {
         return Some("a route has an MTU of its own");

@@ -201,7 +201,7 @@ impl State {
         let obstacle = self.firewall.obstacle();
         let ways = forwarding::decide(self.config.forwarding, &self.desired, obstacle.as_ref());
         if ways != self.ways {
-            info!("forwarding: IPv4 {}, IPv6 {}", ways.ipv4, ways.ipv6);
+            info!("forwarding: {ways}");
             reconcile::settings(&self.tables, &self.config, &ways)?;
             self.ways = ways;
         }

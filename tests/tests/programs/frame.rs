@@ -39,6 +39,7 @@ pub(crate) struct Frame {
     hops: u8,
     id: u16,
     options: Vec<u8>,
+    tcp_options: Vec<u8>,
     payload: Vec<u8>,
     ethernet: [[u8; 6]; 2],
 }
@@ -51,6 +52,7 @@ fn frame(from: SocketAddr, to: SocketAddr, body: Body) -> Frame {
         hops: 64,
         id: 0x1234,
         options: Vec::new(),
+        tcp_options: Vec::new(),
         payload: b"payload".to_vec(),
         ethernet: [HOST, SENDER],
     }
@@ -113,6 +115,12 @@ impl Frame {
         self
     }
 
+    /// With these TCP options, a multiple of four bytes.
+    pub(crate) fn tcp_options(mut self, options: &[u8]) -> Self {
+        self.tcp_options = options.to_vec();
+        self
+    }
+
     /// With these Ethernet addresses, destination first.
     pub(crate) fn ethernet(mut self, ethernet: [[u8; 6]; 2]) -> Self {
         self.ethernet = ethernet;
@@ -157,6 +165,9 @@ impl Frame {
                 header.syn = flags & SYN != 0;
                 header.rst = flags & RST != 0;
                 header.ack = flags & ACK != 0;
+                header
+                    .set_options_raw(&self.tcp_options)
+                    .expect("options that can be");
                 builder.tcp_header(header).write(&mut bytes, &self.payload)
             }
             Body::Echo { request } => {

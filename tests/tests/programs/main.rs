@@ -12,6 +12,7 @@ mod host;
 mod icmp_error;
 mod inward;
 mod mangled;
+mod nat64;
 mod outward;
 mod ports;
 mod shortcut;

@@ -5,6 +5,7 @@
 mod collisions;
 mod families;
 mod icmp;
+mod nat64;
 
 use std::{
     io::{BufRead as _, BufReader},
