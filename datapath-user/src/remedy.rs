@@ -52,6 +52,13 @@ pub const fn remedy(reason: Reason) -> Option<&'static str> {
         Reason::NotAllowed => {
             "Add the source's network to the port's allow-list (`datapath allow`, or where the port is published)."
         }
+        Reason::Nat64NotPlain => {
+            "Give the endpoint an IPv6 address: between the families whole packets without options are translated."
+        }
+        Reason::Nat64TooBig => {
+            "Send smaller datagrams, give the bridge an MTU 20 bytes below the uplink's, or give the endpoint an IPv6 \
+             address."
+        }
         Reason::NotIp
         | Reason::NotOurs
         | Reason::NotForHost
@@ -65,6 +72,7 @@ pub const fn remedy(reason: Reason) -> Option<&'static str> {
         | Reason::Publish
         | Reason::Flow
         | Reason::IcmpError
+        | Reason::Nat64
         | Reason::Fragment => return None,
     })
 }

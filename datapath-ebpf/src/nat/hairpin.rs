@@ -12,9 +12,7 @@ use datapath_common::{
     tuple::{Direction, Tuple},
 };
 
-use super::{
-    allow, fragment, icmp_error, mapping, masquerade, nat64::Across, publish, rewrite,
-};
+use super::{allow, fragment, icmp_error, mapping, masquerade, nat64::Across, publish, rewrite};
 use crate::{
     bpf, flow, forward,
     maps::{self, Maps, Work},

@@ -88,6 +88,8 @@ metrics! {
             (vec!["ipv4".to_owned()], all.status.forwarding.ipv4.fast.into()),
             (vec!["ipv6".to_owned()], all.status.forwarding.ipv6.fast.into()),
         ];
+    "datapath_nat64" Gauge [] "1 when IPv6 clients of the network reach IPv4 endpoints"
+        |all| one(all.status.forwarding.nat64.on.into());
     "datapath_attachments" Gauge ["program"] "Interfaces (or cgroups) that a program is attached to"
         attachments;
     "datapath_packets" Counter ["reason" "outcome"] "Packets by what became of them, and why"

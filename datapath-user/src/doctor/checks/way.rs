@@ -17,11 +17,15 @@ pub(super) fn look(subject: &Subject) -> Found {
     } else {
         "would be "
     };
-    [("IPv4", ways.ipv4), ("IPv6", ways.ipv6)]
-        .into_iter()
-        .map(|(family, way)| {
-            let says = format!("{family} {now}{way}");
-            if way.fast { fine(says) } else { note(says) }
-        })
-        .collect()
+    [
+        ("IPv4", ways.ipv4.fast, ways.ipv4.to_string()),
+        ("IPv6", ways.ipv6.fast, ways.ipv6.to_string()),
+        ("NAT64", ways.nat64.on, ways.nat64.to_string()),
+    ]
+    .into_iter()
+    .map(|(what, good, way)| {
+        let says = format!("{what} {now}{way}");
+        if good { fine(says) } else { note(says) }
+    })
+    .collect()
 }
