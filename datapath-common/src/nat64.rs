@@ -372,7 +372,7 @@ mod tests {
             let seen = Ipv4HeaderSlice::from_slice(&wire).unwrap().to_header();
             prop_assert_eq!(seen.header_checksum, seen.calc_header_checksum());
             prop_assert_eq!((seen.source, seen.destination), (src, dst));
-            prop_assert_eq!(u16::from(seen.total_len), payload + 20);
+            prop_assert_eq!(seen.total_len, payload + 20);
             prop_assert_eq!((seen.time_to_live, seen.protocol.0), (hops, next));
             prop_assert_eq!(u8::from(seen.dscp) << 2 | u8::from(seen.ecn), class);
             prop_assert!(!seen.more_fragments && u16::from(seen.fragment_offset) == 0);
