@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`setup`] | what building and testing need: finds it, or installs it |
 //! | [`build`] | the release binary |
+//! | [`package`] | a Debian package |
 //! | [`check`] | formatting, lints, licences, the rules of the house |
 //! | [`test`] | every test, or the long ones, with the test runner's own summary at the end |
 //! | [`bench`] | measures against what the program takes the place of |
@@ -22,6 +23,7 @@ pub mod check;
 pub mod demo;
 pub mod exec;
 pub mod machine;
+pub mod package;
 pub mod setup;
 pub mod step;
 pub mod test;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use xtask::{bench, build, check, demo, exec::Reported, setup, test};
+use xtask::{bench, build, check, demo, exec::Reported, package, setup, test};
 
 /// The tasks of the datapath project.
 #[derive(Parser)]
@@ -22,6 +22,8 @@ enum Task {
     Demo,
     /// Builds target/release/datapath, with the eBPF programs inside it.
     Build,
+    /// Makes a Debian package.
+    Package(package::Arguments),
     /// Formatting, lints, licences and the rules of the house.
     Check(check::Arguments),
     /// Runs every test, on real traffic; needs root.
@@ -38,6 +40,7 @@ impl Task {
             Self::Setup(arguments) => setup::run(arguments),
             Self::Demo => demo::run(),
             Self::Build => build::run(),
+            Self::Package(arguments) => package::run(arguments),
             Self::Check(arguments) => check::run(arguments),
             Self::Test(arguments) => test::run(arguments),
             Self::Soak(arguments) => test::soak(arguments),

@@ -185,7 +185,8 @@ impl Cli {
         match self.command {
             Command::Run => {
                 log(self.verbose);
-                runtime()?.block_on(service::run(config, self.config))
+                let prepared = service::prepare(&config)?;
+                runtime()?.block_on(service::run(prepared, config, self.config))
             }
             Command::Status { json, wait } => {
                 runtime()?.block_on(show::status(&config, json, wait))

@@ -26,10 +26,12 @@ const PLAIN: &str = "text/plain; version=0.0.4; charset=utf-8";
 ///
 /// # Errors
 /// When it cannot be had.
-pub async fn listen(address: SocketAddr) -> Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| {
+pub fn listen(address: SocketAddr) -> Result<std::net::TcpListener> {
+    let listener = std::net::TcpListener::bind(address).with_context(|| {
         format!("metrics.listen: {address}: cannot be had; free it, or name another port")
-    })
+    })?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
 }
 
 /// Answers until the listener fails. Drop the future to stop.

@@ -5,20 +5,22 @@
 mod collector;
 mod handle;
 mod kernel_log;
+mod privileges;
 mod state;
 mod systemd;
 mod wanted;
 
 use std::{
     fs, io,
-    os::unix::fs::PermissionsExt as _,
+    os::unix::{fs::PermissionsExt as _, net},
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use anyhow::{Context as _, Result};
+use aya::Ebpf;
 use tokio::{
-    net::UnixListener,
+    net::{TcpListener, UnixListener},
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
     time::{self, Instant, MissedTickBehavior},
@@ -29,6 +31,7 @@ pub use self::handle::Handle;
 use self::{state::State, systemd::Watchdog};
 use crate::{
     config::Config,
+    kernel::object,
     lock::{self, Lock},
     metrics, reconcile,
     sources::{docker::View, netlink::Netlink},
@@ -46,23 +49,57 @@ const FIRST_WORD: Duration = Duration::from_secs(2);
 /// How many changes asked for by the API may wait.
 const BACKLOG: usize = 64;
 
-/// Runs the service until SIGTERM or SIGINT. `path` is read again on SIGHUP.
+/// A service that has all it needs its privileges for.
+pub struct Prepared {
+    lock: Lock,
+    ebpf: Ebpf,
+    api: net::UnixListener,
+    metrics: Option<std::net::TcpListener>,
+}
+
+/// Does all that takes privileges, and gives these up. To be called while the process has one thread.
 ///
 /// # Errors
 /// What keeps it from starting: another instance, a missing capability, an interface that does not exist.
-pub async fn run(config: Config, path: Option<PathBuf>) -> Result<()> {
+pub fn prepare(config: &Config) -> Result<Prepared> {
+    privileges::require()?;
     let lock = Lock::take(&config.pin_dir, lock::SERVICE)?;
+    // One that has no threads of its own.
+    let host = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(async { Netlink::connect()?.dump().await })?;
+    reconcile::require_interfaces(config, &host)?;
+    let api = listen(&config.api_socket)?;
+    let metrics = config.metrics.map(metrics::server::listen).transpose()?;
+    let ebpf = object::load(config)?;
+    privileges::drop_all_but_running().context("giving up privileges")?;
+    Ok(Prepared {
+        lock,
+        ebpf,
+        api,
+        metrics,
+    })
+}
+
+/// Runs the service until SIGTERM or SIGINT. `path` is read again on SIGHUP.
+///
+/// # Errors
+/// When the kernel refuses something from the start.
+pub async fn run(prepared: Prepared, config: Config, path: Option<PathBuf>) -> Result<()> {
+    let Prepared {
+        lock,
+        ebpf,
+        api,
+        metrics,
+    } = prepared;
     let mut netlink = Netlink::connect()?;
-    reconcile::require_interfaces(&config, &netlink.dump().await?)?;
     warn_of_forwarding();
     let (asks, mut requests) = mpsc::channel(BACKLOG);
     let handle = Handle::new(asks, config.pin_dir.clone());
-    let listener = listen(&config.api_socket)?;
-    let scraped = match config.metrics {
-        Some(address) => Some(metrics::server::listen(address).await?),
-        None => None,
-    };
-    let mut state = State::load(config)?;
+    let listener = UnixListener::from_std(api)?;
+    let scraped = metrics.map(TcpListener::from_std).transpose()?;
+    let mut state = State::new(config, ebpf)?;
     let mut docker = state.docker();
     if state.awaits_docker() {
         // Whether it speaks by then or not: what is in force stays so until it has.
@@ -162,7 +199,7 @@ fn warn_of_forwarding() {
 }
 
 /// The API's socket, for root and its group. What a former service left there is replaced.
-fn listen(path: &Path) -> Result<UnixListener> {
+fn listen(path: &Path) -> Result<net::UnixListener> {
     let at = || format!("api_socket: {}", path.display());
     if let Some(dir) = path.parent() {
         fs::create_dir_all(dir).with_context(at)?;
@@ -173,7 +210,8 @@ fn listen(path: &Path) -> Result<UnixListener> {
         }
         _ => {}
     }
-    let listener = UnixListener::bind(path).with_context(at)?;
+    let listener = net::UnixListener::bind(path).with_context(at)?;
+    listener.set_nonblocking(true).with_context(at)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o660)).with_context(at)?;
     Ok(listener)
 }

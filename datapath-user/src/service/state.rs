@@ -15,7 +15,7 @@ use super::{collector::Collector, handle::Request, kernel_log, wanted};
 use crate::{
     api::types::{Refusal, RefusalKind, Status},
     config::Config,
-    kernel::{attach, cgroup, object, pinned::Pinned, tables::Tables},
+    kernel::{attach, cgroup, pinned::Pinned, tables::Tables},
     model::{AllowList, Listen, Publication, Wanted},
     reconcile::{
         self, Desired,
@@ -60,9 +60,8 @@ pub(super) struct State {
 }
 
 impl State {
-    /// Loads the programs, adopts the maps, and finds there what the API published, and Docker.
-    pub(super) fn load(config: Config) -> Result<Self> {
-        let mut ebpf = object::load(&config)?;
+    /// Takes programs and maps over, and finds there what the API published, and Docker.
+    pub(super) fn new(config: Config, mut ebpf: Ebpf) -> Result<Self> {
         kernel_log::read(&mut ebpf).context("what the programs have to say")?;
         let tables = Tables::new(&config.pin_dir);
         let mut api = BTreeMap::new();

@@ -41,7 +41,7 @@ impl Package {
     }
 }
 
-const PACKAGES: [Package; 26] = [
+const PACKAGES: [Package; 27] = [
     Package::new(
         "bpftool",
         "bpftool",
@@ -108,6 +108,11 @@ const PACKAGES: [Package; 26] = [
     ),
     Package::new("socat", "socat", "endpoints for TCP, UDP and both families"),
     Package::new("strace", "strace", "proves which system calls were made"),
+    Package::new(
+        "systemd",
+        "systemd-analyze",
+        "judges the unit, and knows what its groups of system calls mean",
+    ),
     Package::new("tar", "tar", "packs the test containers' image"),
     Package::new("tcpdump", "tcpdump", "an independent look at the packets"),
     Package::new("tmux", "tmux", "a terminal to look at the live view in"),
