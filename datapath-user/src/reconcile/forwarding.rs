@@ -117,5 +117,8 @@ fn stack_only(desired: &Desired) -> Option<&'static str> {
     if desired.host.routes.iter().any(|route| route.bounded) {
         return Some("a route has an MTU of its own");
     }
+    if desired.host.routes.iter().any(|route| route.shared) {
+        return Some("a route has several next hops");
+    }
     None
 }

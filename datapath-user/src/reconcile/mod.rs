@@ -6,6 +6,7 @@ mod apply;
 mod endpoints;
 pub mod forwarding;
 pub mod isolation;
+pub mod overlap;
 mod slots;
 
 use std::{

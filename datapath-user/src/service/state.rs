@@ -20,7 +20,7 @@ use crate::{
     reconcile::{
         self, Desired,
         forwarding::{self, Ways},
-        isolation,
+        isolation, overlap,
     },
     sources::{
         docker::{self, View},
@@ -137,6 +137,7 @@ impl State {
             self.problems
                 .push(format!("interface {name} does not exist; it is waited for"));
         }
+        self.problems.extend(overlap::find(&self.desired));
         let mut result = self.bring_about();
         if moved {
             result = result.and(reconcile::forget_ways(&self.tables));

@@ -36,7 +36,7 @@ pub struct Address {
     pub preferred: bool,
 }
 
-/// A unicast route of the main table.
+/// A unicast route, of whatever table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {
     /// The interface that it leads out of.
@@ -45,6 +45,8 @@ pub struct Route {
     pub gateway: Option<IpAddr>,
     /// It bounds the size of packets by more than its interface does.
     pub bounded: bool,
+    /// It is one of several that packets are spread over.
+    pub shared: bool,
 }
 
 /// Who has an address on a link (ARP, neighbour discovery).

@@ -17,7 +17,7 @@ use netlink_packet_route::{
     AddressFamily,
     address::{AddressAttribute, AddressHeaderFlags, AddressScope},
     link::{InfoBridgePort, InfoKind, InfoPortData, LinkAttribute, LinkInfo, LinkLayerType},
-    route::{RouteAttribute, RouteHeader, RouteMetric, RouteType},
+    route::{RouteAttribute, RouteMetric, RouteType},
     rule::RuleAttribute,
 };
 use rtnetlink::{
@@ -166,22 +166,35 @@ impl Netlink {
             let mut dump = self.handle.route().get(request).execute();
             while let Some(message) = dump.try_next().await? {
                 let header = &message.header;
-                if header.kind != RouteType::Unicast || header.table != RouteHeader::RT_TABLE_MAIN {
+                // Of any table: rules may lead there.
+                if header.kind != RouteType::Unicast {
                     continue;
                 }
                 let (mut ifindex, mut gateway, mut bounded) = (None, None, false);
+                let mut hops = Vec::new();
                 for attribute in &message.attributes {
                     if let RouteAttribute::Oif(index) = attribute {
                         ifindex = Some(*index);
                     } else if let RouteAttribute::Gateway(hop) = attribute {
                         gateway = hop_address(hop);
+                    } else if let RouteAttribute::MultiPath(several) = attribute {
+                        hops.extend(several.iter().map(|hop| {
+                            let gateways = hop.attributes.iter();
+                            (hop.interface_index, gateways.filter_map(gateway_of).next())
+                        }));
                     } else if let RouteAttribute::Metrics(metrics) = attribute {
                         bounded |= metrics
                             .iter()
                             .any(|metric| matches!(metric, RouteMetric::Mtu(_)));
                     }
                 }
-                if let Some(ifindex) = ifindex {
+                let shared = !hops.is_empty();
+                hops.extend(
+                    ifindex
+                        .filter(|_| !shared)
+                        .map(|ifindex| (ifindex, gateway)),
+                );
+                for (ifindex, gateway) in hops {
                     let known = matches!(
                         header.address_family,
                         AddressFamily::Inet | AddressFamily::Inet6
@@ -191,6 +204,7 @@ impl Netlink {
                             ifindex,
                             gateway,
                             bounded,
+                            shared,
                         });
                     }
                 }
@@ -227,6 +241,14 @@ fn is_isolated(info: &LinkInfo) -> bool {
         return false;
     };
     port.contains(&InfoBridgePort::Isolated(true))
+}
+
+fn gateway_of(attribute: &RouteAttribute) -> Option<IpAddr> {
+    if let RouteAttribute::Gateway(hop) = attribute {
+        hop_address(hop)
+    } else {
+        None
+    }
 }
 
 fn hop_address(hop: &netlink_packet_route::route::RouteAddress) -> Option<IpAddr> {
