@@ -37,8 +37,8 @@ pub struct FragmentNote<F: Family> {
     pub dst: F::Addr,
     /// Until when the note is good.
     pub deadline: u64,
-    /// Reserved, 0.
-    pub reserved: u64,
+    /// Bits of [`FragmentNote::LEFT_ALONE`].
+    pub flags: u64,
 }
 
 impl<F: Family> FragmentKey<F> {
@@ -64,11 +64,14 @@ impl<F: Family> FragmentKey<F> {
 }
 
 impl<F: Family> FragmentNote<F> {
+    /// The first was none of ours, and so are the others.
+    pub const LEFT_ALONE: u64 = 1;
+
     /// All zero: ended long ago.
     pub const NONE: Self = Self {
         src: F::Addr::UNSPECIFIED,
         dst: F::Addr::UNSPECIFIED,
         deadline: 0,
-        reserved: 0,
+        flags: 0,
     };
 }

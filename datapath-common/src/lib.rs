@@ -24,6 +24,7 @@
 //! | [`nat64`] | IPv6 clients of IPv4 endpoints: one family's headers made the other's |
 //! | [`ports`] | which source ports masquerade tries |
 //! | [`fragment`] | the note that a first fragment leaves for the rest |
+//! | [`shown`] | which source ports masquerade has shown |
 //! | [`host`] | what a process of the host dialled |
 //! | [`event`] | what a program tells about a packet that it dropped |
 //! | [`reason`] | why a packet was translated, left alone or dropped |
@@ -52,6 +53,7 @@ pub mod ports;
 pub mod proto;
 pub mod reason;
 pub mod settings;
+pub mod shown;
 pub mod tuple;
 pub mod uplink;
 pub mod way;

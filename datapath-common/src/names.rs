@@ -53,6 +53,8 @@ pub mod maps {
     pub const PEERS4: &str = "PEERS4";
     /// What they dialled over IPv6.
     pub const PEERS6: &str = "PEERS6";
+    /// Source ports that masquerade has shown.
+    pub const SHOWN: &str = "SHOWN";
     /// Counters by reason.
     pub const REASONS: &str = "REASONS";
     /// Dropped packets, for whoever monitors.
@@ -93,6 +95,7 @@ pub mod maps {
         HOPS6,
         PEERS4,
         PEERS6,
+        SHOWN,
         REASONS,
         EVENTS,
         MONITOR,

@@ -111,6 +111,10 @@ reasons! {
     /// Between an IPv6 client and an IPv4 endpoint, while that is not translated: a rule of the host stands where it
     /// would pass unseen, or the endpoint is behind no bridge with an IPv4 address.
     CrossFamily = 8, "cross-family", Pass;
+    /// A later fragment that came before its first: back in its interface's queue, to be looked at again soon.
+    FragmentWaits = 9, "fragment-waits", Pass;
+    /// A later fragment to the host whose first did not come in time. It may be of a datagram for the host itself.
+    FragmentAlone = 10, "fragment-alone", Pass;
 
     /// First packet of an outgoing flow: it took the host's address.
     Masquerade = 16, "masquerade", Translate;
@@ -122,6 +126,8 @@ reasons! {
     IcmpError = 19, "icmp-error", Translate;
     /// A later fragment: it followed the first.
     Fragment = 20, "fragment", Translate;
+    /// First packet of a flow of the host's own that would be taken for an endpoint's: it shows another port.
+    OwnFlow = 21, "own-flow", Translate;
     /// Between an IPv6 client and an IPv4 endpoint, either way: one family's header was made the other's.
     Nat64 = 23, "nat64", Translate;
 

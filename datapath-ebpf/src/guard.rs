@@ -47,6 +47,10 @@ pub fn arriving<F: Maps>(headers: &Headers<F>) -> Result<(), Reason> {
     if src == dst {
         return Err(Reason::Land);
     }
+    if maps::local::<F>(src).is_some() {
+        // The host's own packets never come from outside (net/ipv4/fib_frontend.c, `fib_validate_source`).
+        return Err(Reason::Martian);
+    }
     if maps::network::<F>(src).is_some() {
         return Err(Reason::ForgedSource);
     }

@@ -16,6 +16,7 @@ use datapath_common::{
     network::{LocalAddress, Network},
     reason::{Reason, ReasonCount},
     settings::{Settings, slots},
+    shown::{self, Shown},
     tuple::{Endpoints, Tuple},
     uplink::{UplinkAddress, UplinkAddresses},
     way::{Endpoint, Hop, HopKey, MAX_ENDPOINTS, MAX_HOPS},
@@ -83,6 +84,9 @@ pub static SETTINGS: Array<Settings, 1> = Array::new();
 /// Generations by slot: raised to end all flows that bear the old one.
 #[btf_map]
 pub static GENERATIONS: Array<u32, { slots::TOTAL as usize }> = Array::new();
+/// Source ports that masquerade has shown.
+#[btf_map]
+pub static SHOWN: Array<Shown, { shown::ENTRIES }> = Array::new();
 /// Counters by reason.
 #[btf_map]
 pub static REASONS: PerCpuArray<ReasonCount, { Reason::PLACES as usize }> = PerCpuArray::new();

@@ -16,7 +16,7 @@ use datapath_common::{
 use crate::{
     bpf, flow, forward, guard,
     maps::Maps,
-    nat::{fragment, hairpin, icmp_error, masquerade, nat64::Across, publish, rewrite},
+    nat::{fragment, hairpin, icmp_error, masquerade, nat64::Across, own, publish, rewrite},
     packet::{Packet, reshape::Reshape},
     parse::{Kind, Parse, parse},
     report,
@@ -102,9 +102,12 @@ fn arrive<P: Reshape, F: Across>(packet: &mut P) -> Result<Reason, Reason> {
         Kind::Tcp | Kind::Udp | Kind::Query => {}
     }
     let mut reason = Reason::Flow;
-    if flow::find(&work.headers, Direction::ToEndpoint, &mut work.to, now).is_none() {
-        guard::arriving(&work.headers)?;
-        publish::open(work, now)?;
+    if flow::find(&work.headers, Direction::ToEndpoint, 0, &mut work.to, now).is_none() {
+        guard::arriving(&work.headers)
+            .and_then(|()| publish::open(work, now))
+            .map_err(|reason| {
+                fragment::leave_alone(&work.headers, Direction::ToEndpoint, reason, now)
+            })?;
         reason = Reason::Publish;
     }
     if F::is_foreign(&work.to.dst) {
@@ -131,7 +134,12 @@ fn leave<P: Packet, F: Maps + Parse>(packet: &mut P) -> Result<Reason, Reason> {
     if work.headers.kind == Kind::Error {
         return icmp_error::outward(packet, work);
     }
-    let network = guard::leaving(&work.headers)?;
+    let network = match guard::leaving(&work.headers) {
+        Err(Reason::NotOurs) if own::is_concerned(&work.headers) => {
+            return own::leave(packet, work, now);
+        }
+        whose => whose?,
+    };
     if work.headers.kind == Kind::LaterFragment {
         fragment::follow(
             packet,
@@ -143,7 +151,16 @@ fn leave<P: Packet, F: Maps + Parse>(packet: &mut P) -> Result<Reason, Reason> {
         return Ok(Reason::Fragment);
     }
     let mut reason = Reason::Flow;
-    if flow::find(&work.headers, Direction::FromEndpoint, &mut work.to, now).is_none() {
+    let uplink = packet.ifindex();
+    if flow::find(
+        &work.headers,
+        Direction::FromEndpoint,
+        uplink,
+        &mut work.to,
+        now,
+    )
+    .is_none()
+    {
         masquerade::open(packet, work, network, now)?;
         reason = Reason::Masquerade;
     }
@@ -164,7 +181,13 @@ fn shortcut<P: Packet, F: Maps + Parse>(packet: &mut P) -> Option<Reason> {
     parse::<P, F>(packet, &mut work.headers).ok()?;
     let now = bpf::now();
     let hop = forward::hop(packet, work, now)?;
-    flow::find(&work.headers, Direction::FromEndpoint, &mut work.to, now)?;
+    flow::find(
+        &work.headers,
+        Direction::FromEndpoint,
+        hop.uplink,
+        &mut work.to,
+        now,
+    )?;
     let sent = rewrite::apply(packet, &work.headers, &work.to)
         .and_then(|()| forward::to_hop(packet, &work.headers, hop));
     Some(sent.err().unwrap_or(Reason::Flow))
@@ -180,6 +203,12 @@ fn admit<P: Reshape, F: Across>(packet: &mut P) -> Result<Reason, Reason> {
     guard::frame(packet)?;
     let work = F::work().ok_or(Reason::TableFull)?;
     parse::<P, F>(packet, &mut work.headers)?;
-    let network = guard::endpoint(packet, &work.headers)?;
+    let later = work.headers.kind == Kind::LaterFragment;
+    let network = match guard::endpoint(packet, &work.headers) {
+        Err(Reason::NotOurs) if later => {
+            return Err(fragment::outward(packet, &work.headers, bpf::now()));
+        }
+        whose => whose?,
+    };
     hairpin::turn(packet, work, network)
 }

@@ -24,6 +24,10 @@ pub const fn go_on() -> i32 {
 /// on the hook (`TCX_NEXT`), if any, and on through the stack.
 #[inline(always)]
 pub fn finish<P: Packet>(packet: &P, reason: Reason) -> i32 {
+    if reason == Reason::FragmentWaits && packet.has_waited() {
+        // Counted when it began.
+        return TC_ACT_REDIRECT;
+    }
     if let Some(count) = REASONS.get_ptr_mut(reason as u32) {
         // SAFETY: this CPU's own place in an array; nothing else runs on it meanwhile.
         unsafe {
@@ -32,7 +36,7 @@ pub fn finish<P: Packet>(packet: &P, reason: Reason) -> i32 {
         }
     }
     match reason.outcome() {
-        Outcome::Translate if packet.is_redirected() => TC_ACT_REDIRECT,
+        Outcome::Translate | Outcome::Pass if packet.is_redirected() => TC_ACT_REDIRECT,
         Outcome::Translate | Outcome::Pass => TC_ACT_UNSPEC,
         Outcome::Drop => {
             monitor::tell(packet, reason);

@@ -41,7 +41,7 @@ pub const fn remedy(reason: Reason) -> Option<&'static str> {
             "Connect both endpoints to one network, or publish the port and dial the host's address."
         }
         Reason::FragmentWithoutFirst => {
-            "Send smaller datagrams: fragments that come before their first cannot be told apart."
+            "Send smaller datagrams: fragments that come long before their first cannot be told apart."
         }
         Reason::IcmpErrorWithoutFlow => "Nothing: the flow that it is about has ended.",
         Reason::RewriteFailed => {
@@ -68,12 +68,15 @@ pub const fn remedy(reason: Reason) -> Option<&'static str> {
         | Reason::ToHost
         | Reason::Routed
         | Reason::CrossFamily
+        | Reason::FragmentWaits
+        | Reason::FragmentAlone
         | Reason::Masquerade
         | Reason::Publish
         | Reason::Flow
         | Reason::IcmpError
         | Reason::Nat64
-        | Reason::Fragment => return None,
+        | Reason::Fragment
+        | Reason::OwnFlow => return None,
     })
 }
 

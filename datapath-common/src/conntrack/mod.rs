@@ -39,7 +39,8 @@ pub struct Flow<F: Family> {
     pub bytes: u64,
     /// Generation slot of the binding that the flow came by, or [`slots::NOBODY`].
     pub binding: u32,
-    /// That slot's generation when the flow was opened.
+    /// That slot's generation when the flow was opened. Of a flow that came by no binding: the uplink whose address it
+    /// shows.
     pub binding_generation: u32,
     /// Generation slot of the host's address that the flow uses, or [`slots::NOBODY`].
     pub address: u32,
@@ -105,12 +106,30 @@ impl<F: Family> Flow<F> {
     #[must_use]
     #[inline(always)]
     pub const fn partner(&self, direction: Direction) -> Tuple<F> {
-        let direction = if self.has(Self::HAIRPIN) {
+        let direction = self.partner_direction(direction);
+        Tuple::new(&self.to.reversed(), self.protocol, direction)
+    }
+
+    /// The direction in that key, for an entry of this one.
+    #[must_use]
+    #[inline(always)]
+    pub const fn partner_direction(&self, direction: Direction) -> Direction {
+        if self.has(Self::HAIRPIN) {
             direction
         } else {
             direction.opposite()
-        };
-        Tuple::new(&self.to.reversed(), self.protocol, direction)
+        }
+    }
+
+    /// Whether the flow shows an address of another uplink than this one, by which a packet from its endpoint leaves
+    /// now. Such a flow is over: its answers would not come back (net/netfilter/nf_nat_masquerade.c has it so too).
+    #[must_use]
+    #[inline(always)]
+    pub const fn has_moved(&self, direction: Direction, uplink: u32) -> bool {
+        matches!(direction, Direction::FromEndpoint)
+            && self.binding == slots::NOBODY
+            && self.address != slots::NOBODY
+            && self.binding_generation != uplink
     }
 
     /// How long the flow outlives its last packet, in nanoseconds.

@@ -63,3 +63,31 @@ impl Timeouts {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_what_the_rfcs_demand() {
+        let default = Timeouts::DEFAULT;
+        for (what, timeout, least) in [
+            ("RFC 4787, REQ-5", default.udp, 120),
+            ("RFC 4787, REQ-5, recommended", default.udp_stream, 300),
+            ("RFC 4787, REQ-5, of the mapping", default.mapping, 300),
+            ("RFC 5508, REQ-2", default.icmp, 60),
+            (
+                "RFC 5382, REQ-5, established",
+                default.tcp_established,
+                7_440,
+            ),
+            ("RFC 5382, REQ-5, half closed", default.tcp_fin_wait, 7_440),
+            ("RFC 5382, REQ-5, transitory", default.tcp_syn_sent, 240),
+            ("RFC 5382, REQ-5, transitory", default.tcp_syn_recv, 240),
+            ("RFC 7857, 2.1", default.tcp_time_wait, 240),
+            ("RFC 7857, 2.2", default.tcp_close, 240),
+        ] {
+            assert!(timeout >= least * SECOND, "{what}: {timeout}");
+        }
+    }
+}

@@ -20,11 +20,12 @@ pub enum Tier {
 }
 
 /// Finds the packet's flow, follows its state, and writes to `to` what the packet's addresses and ports
-/// become.
+/// become. `uplink` is the one that a packet from an endpoint leaves by.
 #[inline(never)]
 pub fn find<F: Maps>(
     headers: &Headers<F>,
     direction: Direction,
+    uplink: u32,
     to: &mut Endpoints<F>,
     now: u64,
 ) -> Option<()> {
@@ -35,7 +36,7 @@ pub fn find<F: Maps>(
     };
     // SAFETY: an entry's memory stays an entry's while the program runs (RCU), though perhaps another's.
     let flow = unsafe { &mut *entry };
-    if !is_alive(flow, direction, tier, now) {
+    if flow.has_moved(direction, uplink) || !is_alive(flow, direction, tier, now) {
         retire(&tuple, flow.partner(direction), flow.id);
         return None;
     }

@@ -8,4 +8,4 @@ mod open;
 mod track;
 
 pub use find::find;
-pub use open::{Opening, may_open, open};
+pub use open::{Opening, is_taken, may_open, open};

@@ -153,7 +153,7 @@ fn claim<F: Maps>(opening: &mut Opening<F>, flow: &mut Flow<F>) -> Claim {
     if opening.way_out != 0 {
         flow.mapping_due = opening.way_out;
     }
-    if !is_free(answers, direction.opposite(), opening.now) {
+    if !is_free(answers, flow.partner_direction(direction), opening.now) {
         return Claim::Taken;
     }
     match F::half().insert(answers, &*flow, NOEXIST) {
@@ -192,6 +192,12 @@ fn claim<F: Maps>(opening: &mut Opening<F>, flow: &mut Flow<F>) -> Claim {
 #[inline(always)]
 fn to_host<F: Family>(opening: &Opening<F>) -> bool {
     opening.flags & Flow::<F>::HAIRPIN != 0 || F::is_foreign(&opening.to.dst)
+}
+
+/// Whether a living flow has this key.
+#[inline(never)]
+pub fn is_taken<F: Maps>(key: &Tuple<F>, now: u64) -> bool {
+    Direction::from_raw(key.direction).is_some_and(|direction| !is_free(key, direction, now))
 }
 
 /// Whether no living flow has this key. A dead one that still lies there is taken out.

@@ -1,13 +1,15 @@
 //! Fragments: the first carries the ports and leaves a note; the others follow it.
 
 use datapath_common::{
+    family::{Address as _, Family},
     fragment::{FragmentKey, FragmentNote, LIFETIME},
     network::Network,
+    proto,
     reason::Reason,
     tuple::{Direction, Endpoints},
 };
 
-use super::rewrite;
+use super::{rewrite, wait};
 use crate::{
     maps::{self, Maps},
     packet::Packet,
@@ -18,17 +20,38 @@ use crate::{
 #[inline(always)]
 pub fn remember<F: Maps>(headers: &Headers<F>, direction: Direction, to: &Endpoints<F>, now: u64) {
     if headers.fragmented {
-        leave_note(headers, direction, to, now);
+        leave_note(headers, direction, to, 0, now);
     }
 }
 
+/// After a first fragment was found to be none of ours: the others need not wait for it.
+#[inline(always)]
+pub fn leave_alone<F: Maps>(
+    headers: &Headers<F>,
+    direction: Direction,
+    reason: Reason,
+    now: u64,
+) -> Reason {
+    if headers.fragmented && matches!(reason, Reason::NotOurs | Reason::ToHost) {
+        let flags = FragmentNote::<F>::LEFT_ALONE;
+        leave_note(headers, direction, &headers.endpoints, flags, now);
+    }
+    reason
+}
+
 #[inline(never)]
-fn leave_note<F: Maps>(headers: &Headers<F>, direction: Direction, to: &Endpoints<F>, now: u64) {
+fn leave_note<F: Maps>(
+    headers: &Headers<F>,
+    direction: Direction,
+    to: &Endpoints<F>,
+    flags: u64,
+    now: u64,
+) {
     let note = FragmentNote {
         src: to.src,
         dst: to.dst,
         deadline: now + LIFETIME,
-        reserved: 0,
+        flags,
     };
     // Without room the later fragments find no note, and are counted.
     let _ = F::fragments().insert(key(headers, direction), note, 0);
@@ -43,35 +66,80 @@ pub fn follow<P: Packet, F: Maps>(
     direction: Direction,
     now: u64,
 ) -> Result<(), Reason> {
-    let from = &headers.endpoints;
-    // SAFETY: copied at once.
-    let note = unsafe { F::fragments().get(key(headers, direction)) }.copied();
-    match note {
-        Some(note) if note.deadline > now => {
+    let since = packet.waits_since();
+    match note(headers, direction, now) {
+        Some(note) if note.flags & FragmentNote::<F>::LEFT_ALONE != 0 => Err(Reason::NotOurs),
+        Some(note) => {
             *to = Endpoints {
                 src: note.src,
                 dst: note.dst,
                 sport: 0,
                 dport: 0,
             };
-            rewrite::addresses::<P, F>(packet, headers.l3, from, to)?;
+            rewrite::addresses::<P, F>(packet, headers.l3, &headers.endpoints, to)?;
             Ok(())
         }
-        _ => Err(without_note(headers, direction)),
+        None => Err(without_note(packet, headers, direction, since, now)),
     }
 }
 
-/// From outside it may be a datagram for the host itself, which the kernel puts together; from an endpoint
-/// it may not leave as it is.
+/// A later fragment from an endpoint to somebody outside, at the bridge: here it can still wait for its first to
+/// leave by the uplink.
+#[inline(never)]
+pub fn outward<P: Packet, F: Maps>(packet: &mut P, headers: &Headers<F>, now: u64) -> Reason {
+    let since = packet.waits_since();
+    let (src, dst) = (&headers.endpoints.src, &headers.endpoints.dst);
+    let leaves = dst.is_unicast()
+        && maps::network::<F>(src).is_some()
+        && maps::network::<F>(dst).is_none()
+        && has_ports(headers);
+    if leaves
+        && note(headers, Direction::FromEndpoint, now).is_none()
+        && wait::again(packet, since, now)
+    {
+        return Reason::FragmentWaits;
+    }
+    Reason::NotOurs
+}
+
+/// To an address of the host it may be a datagram for the host itself, which the kernel puts together; from an
+/// endpoint it may not leave as it is.
 #[inline(always)]
-fn without_note<F: Maps>(headers: &Headers<F>, direction: Direction) -> Reason {
+fn without_note<P: Packet, F: Maps>(
+    packet: &mut P,
+    headers: &Headers<F>,
+    direction: Direction,
+    since: Option<u8>,
+    now: u64,
+) -> Reason {
+    let dst = &headers.endpoints.dst;
+    if maps::local::<F>(dst).is_some() {
+        return match has_ports(headers) {
+            true if wait::again(packet, since, now) => Reason::FragmentWaits,
+            true => Reason::FragmentAlone,
+            false => Reason::NotOurs,
+        };
+    }
     match direction {
-        Direction::ToEndpoint => match maps::network::<F>(&headers.endpoints.dst) {
+        Direction::ToEndpoint => match maps::network::<F>(dst) {
             Some(network) if !network.has(Network::ROUTED) => Reason::Unpublished,
             _ => Reason::NotOurs,
         },
         Direction::FromEndpoint => Reason::FragmentWithoutFirst,
     }
+}
+
+/// Whether the datagram's first fragment leaves a note.
+#[inline(always)]
+fn has_ports<F: Family>(headers: &Headers<F>) -> bool {
+    [proto::TCP, proto::UDP, F::ICMP].contains(&headers.protocol)
+}
+
+#[inline(always)]
+fn note<F: Maps>(headers: &Headers<F>, direction: Direction, now: u64) -> Option<FragmentNote<F>> {
+    // SAFETY: copied at once.
+    let note = unsafe { F::fragments().get(key(headers, direction)) }.copied();
+    note.filter(|note| note.deadline > now)
 }
 
 #[inline(always)]

@@ -35,7 +35,8 @@ pub fn turn<P: Reshape, F: Across>(
         Kind::LaterFragment => follow(packet, work, now)?,
         Kind::Error => icmp_error::hairpin(packet, work)?,
         Kind::Tcp | Kind::Udp | Kind::Query => {
-            let known = flow::find(&work.headers, DIRECTION, &mut work.to, now).is_some();
+            // No uplink is passed: every flow that is found here came by a binding.
+            let known = flow::find(&work.headers, DIRECTION, 0, &mut work.to, now).is_some();
             if !known && let Some(reason) = F::answer(packet, work, now) {
                 return Ok(reason);
             }
@@ -56,7 +57,8 @@ fn pass<P: Packet, F: Maps>(
 ) -> Result<Reason, Reason> {
     let mut reason = Reason::Flow;
     if !known {
-        open(packet, work, from, now)?;
+        open(packet, work, from, now)
+            .map_err(|reason| fragment::leave_alone(&work.headers, DIRECTION, reason, now))?;
         reason = Reason::Publish;
     }
     fragment::remember(&work.headers, DIRECTION, &work.to, now);
@@ -70,7 +72,6 @@ fn follow<P: Packet, F: Maps>(
     work: &mut Work<F>,
     now: u64,
 ) -> Result<Reason, Reason> {
-    // Without a note it is a datagram for the host itself, as far as anyone can tell.
     fragment::follow(
         packet,
         &work.headers,
@@ -78,7 +79,13 @@ fn follow<P: Packet, F: Maps>(
         Direction::FromEndpoint,
         now,
     )
-    .map_err(|_| Reason::ToHost)?;
+    .map_err(|reason| {
+        if reason == Reason::FragmentWaits {
+            return reason;
+        }
+        // Without a note it is a datagram for the host itself, as far as anyone can tell.
+        Reason::ToHost
+    })?;
     Ok(Reason::Fragment)
 }
 

@@ -36,7 +36,10 @@ pub fn is_independent(protocol: u8) -> bool {
         .is_some_and(|settings| settings.flags & flag != 0)
 }
 
-/// The port that this inside address and port shows to everybody: the one it has, or a new one.
+/// The port that this inside address and port shows to everybody: the one it has, or a new one. It is left in
+/// `half`, which is then the inside's half of the mapping.
+///
+/// Verifier: a port and a reason returned in one register would be put together from a pointer's bits.
 #[inline(never)]
 pub fn port<P: Packet, F: Maps>(
     packet: &P,
@@ -44,27 +47,31 @@ pub fn port<P: Packet, F: Maps>(
     source: &UplinkAddress<F>,
     half: &mut Mapping<F>,
     now: u64,
-) -> Result<u16, Reason> {
+) -> Result<(), Reason> {
     let settings = SETTINGS.get(0).ok_or(Reason::TableFull)?;
     let generation = maps::generation(source.slot);
     let from = &headers.endpoints;
     let protocol = headers.protocol;
     let inside = MappingKey::new(from.src, from.sport, protocol, Direction::FromEndpoint);
     let deadline = now + settings.timeouts.mapping + GRACE;
+    let mut wish = from.sport;
     if let Some(found) = F::mappings().get_ptr_mut(inside) {
         // SAFETY: valid while the program runs.
         let mapping = unsafe { &mut *found };
-        let current = mapping.slot == source.slot && mapping.generation == generation;
-        if current && mapping.deadline > now {
-            mapping.deadline = deadline;
-            let outside =
-                MappingKey::new(source.addr, mapping.port, protocol, Direction::ToEndpoint);
-            if let Some(claim) = F::mappings().get_ptr_mut(outside) {
-                // SAFETY: as above.
-                let claim = unsafe { &mut *claim };
-                if claim.addr == from.src && claim.port == from.sport {
-                    claim.deadline = deadline;
-                    return Ok(mapping.port);
+        if is_alive(mapping, now) {
+            // Also where another address of the host is shown: the same port there, if it can be had.
+            wish = mapping.port;
+            if mapping.slot == source.slot {
+                mapping.deadline = deadline;
+                let outside = MappingKey::new(source.addr, wish, protocol, Direction::ToEndpoint);
+                if let Some(claim) = F::mappings().get_ptr_mut(outside) {
+                    // SAFETY: as above.
+                    let claim = unsafe { &mut *claim };
+                    if claim.addr == from.src && claim.port == from.sport {
+                        claim.deadline = deadline;
+                        half.port = wish;
+                        return Ok(());
+                    }
                 }
             }
         }
@@ -82,6 +89,7 @@ pub fn port<P: Packet, F: Maps>(
         headers,
         source,
         half,
+        wish,
         ports: settings.ports,
         random: bpf::random(),
         now,
@@ -92,7 +100,7 @@ pub fn port<P: Packet, F: Maps>(
     half.addr = source.addr;
     half.port = port;
     let _ = F::mappings().insert(inside, &*half, 0);
-    Ok(port)
+    Ok(())
 }
 
 /// A flow's own packets keep the mapping that it uses, until a while after the last of them. Returns when that
@@ -133,18 +141,20 @@ struct Search<'a, P, F: Maps> {
     headers: &'a Headers<F>,
     source: &'a UplinkAddress<F>,
     half: &'a Mapping<F>,
+    /// The port that is tried first.
+    wish: u16,
     ports: PortRange,
     random: u32,
     now: u64,
     found: Option<u16>,
 }
 
-/// One attempt: the inside port, then others. Says whether the search is over.
+/// One attempt: the port that is wished for, then others. Says whether the search is over.
 extern "C" fn attempt<P: Packet, F: Maps>(number: u64, search: &mut Search<'_, P, F>) -> i64 {
     let from = &search.headers.endpoints;
     let protocol = search.headers.protocol;
     let port = match number {
-        0 => from.sport,
+        0 => search.wish,
         _ => search.ports.candidate(search.random, number as u32),
     };
     let free = masquerade::usable::<P, F>(search.packet, protocol, &search.source.addr, port, from)
@@ -155,7 +165,7 @@ extern "C" fn attempt<P: Packet, F: Maps>(number: u64, search: &mut Search<'_, P
     i64::from(free)
 }
 
-/// Takes an outside port, unless somebody has it.
+/// Takes an outside port, unless somebody else has it.
 #[inline(never)]
 fn claim<F: Maps>(
     source: &UplinkAddress<F>,
@@ -165,13 +175,31 @@ fn claim<F: Maps>(
     now: u64,
 ) -> bool {
     let outside = MappingKey::new(source.addr, port, protocol, Direction::ToEndpoint);
-    if let Some(found) = F::mappings().get_ptr(outside) {
+    if let Some(found) = F::mappings().get_ptr_mut(outside) {
         // SAFETY: valid while the program runs.
-        let held = unsafe { &*found };
-        if held.deadline > now && held.generation == maps::generation(held.slot) {
-            return false;
+        let held = unsafe { &mut *found };
+        if is_alive(held, now) {
+            let own = held.addr == half.addr && held.port == half.port;
+            if own {
+                held.deadline = half.deadline;
+            }
+            return own;
         }
         let _ = F::mappings().remove(outside);
     }
     F::mappings().insert(outside, half, NOEXIST).is_ok()
+}
+
+/// Whether somebody's mapping shows this port.
+#[inline(never)]
+pub fn is_held<F: Maps>(addr: &F::Addr, protocol: u8, port: u16, now: u64) -> bool {
+    let outside = MappingKey::new(*addr, port, protocol, Direction::ToEndpoint);
+    // SAFETY: only read, and the entry's memory outlives the program's run.
+    unsafe { F::mappings().get(outside) }.is_some_and(|held| is_alive(held, now))
+}
+
+/// Whether a mapping still counts: its time is not over, and the host still has the address.
+#[inline(always)]
+fn is_alive<F: Maps>(mapping: &Mapping<F>, now: u64) -> bool {
+    mapping.deadline > now && mapping.generation == maps::generation(mapping.slot)
 }

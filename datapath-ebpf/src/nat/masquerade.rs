@@ -10,7 +10,7 @@ use datapath_common::{
     uplink::UplinkAddress,
 };
 
-use super::{mapping, publish};
+use super::{mapping, own, publish};
 use crate::{
     flow,
     maps::{self, Maps, Work},
@@ -31,7 +31,7 @@ pub fn open<P: Packet, F: Maps>(
             keep_port(packet, work, now)?;
         }
     } else {
-        keep_address(work, now)?;
+        keep_address(work, packet.ifindex(), now)?;
     }
     claim(packet, work)
 }
@@ -40,34 +40,35 @@ pub fn open<P: Packet, F: Maps>(
 ///
 /// Verifier: this and its fellows are sub-programs, so that what they keep on the stack is theirs alone.
 #[inline(never)]
-fn take_address<F: Maps>(work: &mut Work<F>, uplink: u32, now: u64) -> Result<(), Reason> {
+fn take_address<F: Maps>(work: &mut Work<F>, ifindex: u32, now: u64) -> Result<(), Reason> {
     if !flow::may_open(&work.headers) {
         return Err(Reason::NoFlow);
     }
     // SAFETY: only read, and the entry's memory outlives the program's run.
-    let uplink = unsafe { F::uplinks().get(uplink) }.ok_or(Reason::NoAddress)?;
+    let uplink = unsafe { F::uplinks().get(ifindex) }.ok_or(Reason::NoAddress)?;
     let dst = &work.headers.endpoints.dst;
     work.source = *uplink.source_for(dst).ok_or(Reason::NoAddress)?;
-    prepare(work, now);
+    prepare(work, ifindex, now);
     work.opening.to.src = work.source.addr;
     Ok(())
 }
 
 /// A network that shows its own addresses: the flow is remembered, so that its answers are let in.
 #[inline(never)]
-fn keep_address<F: Maps>(work: &mut Work<F>, now: u64) -> Result<(), Reason> {
+fn keep_address<F: Maps>(work: &mut Work<F>, uplink: u32, now: u64) -> Result<(), Reason> {
     if !flow::may_open(&work.headers) {
         return Err(Reason::Routed);
     }
     work.source = UplinkAddress::NONE;
-    prepare(work, now);
+    prepare(work, uplink, now);
     work.opening.flags = Flow::<F>::ROUTED;
     work.opening.fixed = true;
     Ok(())
 }
 
+/// Prepares a flow that keeps its destination and leaves by this uplink, from a source at `work.source`.
 #[inline(always)]
-fn prepare<F: Maps>(work: &mut Work<F>, now: u64) {
+pub fn prepare<F: Maps>(work: &mut Work<F>, uplink: u32, now: u64) {
     let (headers, source) = (&work.headers, &work.source);
     work.opening.tuple = Tuple::new(
         &headers.endpoints,
@@ -77,7 +78,7 @@ fn prepare<F: Maps>(work: &mut Work<F>, now: u64) {
     work.opening.to = headers.endpoints;
     work.opening.direction = Direction::FromEndpoint;
     work.opening.flags = 0;
-    work.opening.binding = (slots::NOBODY, 0);
+    work.opening.binding = (slots::NOBODY, uplink);
     work.opening.address = (source.slot, maps::generation(source.slot));
     work.opening.bytes = u64::from(headers.length);
     work.opening.now = now;
@@ -93,8 +94,8 @@ pub fn keep_port<P: Packet, F: Maps>(
     work: &mut Work<F>,
     now: u64,
 ) -> Result<(), Reason> {
-    let port = mapping::port(packet, &work.headers, &work.source, &mut work.half, now)?;
-    work.opening.to.sport = port;
+    mapping::port(packet, &work.headers, &work.source, &mut work.half, now)?;
+    work.opening.to.sport = work.half.port;
     work.opening.fixed = true;
     Ok(())
 }
@@ -116,6 +117,7 @@ pub fn claim<P: Packet, F: Maps>(packet: &P, work: &mut Work<F>) -> Result<(), R
         fixed || usable::<P, F>(packet, headers.protocol, &source.addr, port, outer)
     })?;
     *to = opening.to;
+    own::note(to.sport);
     Ok(())
 }
 

@@ -7,5 +7,7 @@ pub mod icmp_error;
 pub mod mapping;
 pub mod masquerade;
 pub mod nat64;
+pub mod own;
 pub mod publish;
 pub mod rewrite;
+mod wait;

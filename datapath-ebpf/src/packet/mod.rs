@@ -70,6 +70,19 @@ pub trait Packet {
     fn is_redirected(&self) -> bool;
     /// Whether [`Packet::redirect`] sent it here. Asking takes the mark off.
     fn is_handed_over(&mut self) -> bool;
+    /// Puts it at the end of the queue of the interface that it came in by, marked with `since`, so that this hook
+    /// sees it again. `false` where the hook cannot.
+    fn requeue(&mut self, _since: u8) -> bool {
+        false
+    }
+    /// The mark that [`Packet::requeue`] left. Asking takes it off.
+    fn waits_since(&mut self) -> Option<u8> {
+        None
+    }
+    /// Whether it was marked when it came.
+    fn has_waited(&self) -> bool {
+        false
+    }
     /// Whether an interface exists and takes packets of this size, cut in segments if it is a train of them.
     fn fits(&self, ifindex: u32) -> bool;
     /// Tells the service's log that it was dropped.

@@ -8,8 +8,8 @@ use core::{
 
 use aya_ebpf::{
     bindings::{
-        __sk_buff, BPF_F_CURRENT_NETNS, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, TC_ACT_REDIRECT,
-        bpf_redir_neigh, bpf_sock_tuple,
+        __sk_buff, BPF_F_CURRENT_NETNS, BPF_F_INGRESS, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR,
+        TC_ACT_REDIRECT, bpf_redir_neigh, bpf_sock_tuple,
     },
     helpers::generated::{
         bpf_check_mtu, bpf_csum_update, bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh,
@@ -37,6 +37,8 @@ const REDIRECT: i64 = TC_ACT_REDIRECT as i64;
 /// In the socket buffer's `tc_index`, which starts as 0 and which nothing else in use looks at: the packet is
 /// translated, and goes out as it is.
 pub(super) const HANDED_OVER: u32 = 0x6470;
+/// In the same place, with a byte in its lower half: the packet waits since then.
+const WAITS: u32 = 0x6600;
 
 /// `struct bpf_redir_neigh`, whose union bindgen makes hard to fill.
 #[repr(C)]
@@ -49,6 +51,7 @@ struct NextHop {
 pub struct Tc {
     ctx: TcContext,
     redirected: bool,
+    waited: bool,
 }
 
 impl Tc {
@@ -58,6 +61,7 @@ impl Tc {
         Self {
             ctx,
             redirected: false,
+            waited: false,
         }
     }
 
@@ -262,6 +266,36 @@ impl Packet for Tc {
             }
             handed
         }
+    }
+
+    #[inline(always)]
+    fn requeue(&mut self, since: u8) -> bool {
+        // SAFETY: the kernel's context; a plain integer.
+        let ifindex = unsafe {
+            (*self.skb()).tc_index = WAITS | u32::from(since);
+            (*self.skb()).ifindex
+        };
+        // SAFETY: plain integers.
+        let answer = unsafe { bpf_redirect(ifindex, u64::from(BPF_F_INGRESS)) };
+        self.redirected(answer).is_ok()
+    }
+
+    #[inline(always)]
+    fn waits_since(&mut self) -> Option<u8> {
+        // SAFETY: the kernel's context.
+        let mark = unsafe { (*self.skb()).tc_index };
+        if mark & 0xff00 != WAITS {
+            return None;
+        }
+        // SAFETY: as above.
+        unsafe { (*self.skb()).tc_index = 0 };
+        self.waited = true;
+        Some(mark as u8)
+    }
+
+    #[inline(always)]
+    fn has_waited(&self) -> bool {
+        self.waited
     }
 
     #[inline(always)]

@@ -52,7 +52,7 @@ impl Datapath {
         Self::start_with(lab, "", config)
     }
 
-    /// Starts it with `keys` at the top of its file, before all tables.
+    /// Starts it with `keys` at the top of its file, before all tables. The uplink is eth0, unless they say so.
     #[must_use]
     pub fn start_with(lab: &Lab, keys: &str, config: &str) -> Self {
         Self::configured(lab, keys, "enabled = false", config)
@@ -73,8 +73,12 @@ impl Datapath {
     fn configured(lab: &Lab, keys: &str, docker: &str, config: &str) -> Self {
         let network =
             "[[network]]\nbridge = \"docker0\"\nsubnets = [\"172.17.0.0/16\", \"fd00:17::/64\"]";
-        let config =
-            format!("uplinks = [\"eth0\"]\n{keys}\n[docker]\n{docker}\n{network}\n{config}");
+        let uplinks = if keys.contains("uplinks") {
+            ""
+        } else {
+            "uplinks = [\"eth0\"]"
+        };
+        let config = format!("{uplinks}\n{keys}\n[docker]\n{docker}\n{network}\n{config}");
         Self::on(&lab.name, lab.host.name(), &config)
     }
 

@@ -53,6 +53,24 @@ impl Lab {
         far
     }
 
+    /// Another uplink of the host's, eth1 with 192.0.2.2, and who is at its other end: 192.0.2.9.
+    #[must_use]
+    pub fn add_uplink(&self) -> Netns {
+        let provider = Netns::new(&self.name, "isp");
+        self.host.ip(&format!(
+            "link add eth1 type veth peer name eth0 netns {}",
+            provider.name
+        ));
+        for (netns, interface, address) in [
+            (&self.host, "eth1", "192.0.2.2/24"),
+            (&provider, "eth0", "192.0.2.9/24"),
+        ] {
+            netns.ip(&format!("addr add {address} dev {interface}"));
+            netns.ip(&format!("link set {interface} up"));
+        }
+        provider
+    }
+
     /// Another bridge of the host's, with these addresses (`172.18.0.1/16`).
     pub fn add_bridge(&self, bridge: &str, addresses: &[&str]) {
         self.host.ip(&format!("link add {bridge} type bridge"));

@@ -16,8 +16,9 @@ mod servers;
 pub mod talk;
 
 use std::{
+    fs::File,
     os::fd::AsFd as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Output},
     sync::atomic::{AtomicU32, Ordering},
     thread::{self, JoinHandle},
@@ -31,7 +32,7 @@ pub use self::{
     datapath::{Datapath, PORTS},
     docker::{Docker, DockerLab},
     engine::{FakeEngine, VERSION_28},
-    servers::{tcp_echo, tcp_exchange, udp_echo, udp_exchange, udp_server},
+    servers::{tcp_echo, tcp_echo_each, tcp_exchange, udp_echo, udp_exchange, udp_server},
 };
 
 static COUNTER: AtomicU32 = AtomicU32::new(0);
@@ -102,18 +103,27 @@ impl Netns {
     ) -> JoinHandle<T> {
         let path = self.path.clone();
         thread::spawn(move || {
-            let file = std::fs::File::open(path).expect("the namespace");
-            setns(file.as_fd(), CloneFlags::CLONE_NEWNET).expect("entering the namespace");
+            enter(&path);
             work()
         })
     }
 
     /// Runs a closure inside, and waits for it.
-    pub fn enter<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
-        self.spawn(work)
-            .join()
-            .expect("the closure inside the namespace")
+    pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        thread::scope(|scope| {
+            let inside = scope.spawn(|| {
+                enter(&self.path);
+                work()
+            });
+            inside.join().expect("the closure inside the namespace")
+        })
     }
+}
+
+/// Moves the calling thread into a network namespace.
+fn enter(path: &Path) {
+    let file = File::open(path).expect("the namespace");
+    setns(file.as_fd(), CloneFlags::CLONE_NEWNET).expect("entering the namespace");
 }
 
 impl Drop for Netns {

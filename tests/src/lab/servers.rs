@@ -29,6 +29,18 @@ pub fn tcp_echo(netns: &Netns, addr: &str) {
     });
 }
 
+/// A TCP server in a namespace that sends everything back as it comes.
+pub fn tcp_echo_each(netns: &Netns, addr: &str) {
+    let addr = addr.to_owned();
+    let listener = netns.enter(move || TcpListener::bind(addr).expect("the server's port"));
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(stream) = stream else { return };
+            thread::spawn(move || drop(std::io::copy(&mut &stream, &mut &stream)));
+        }
+    });
+}
+
 /// A UDP server in a namespace that sends every datagram back, the sender's address before it.
 pub fn udp_echo(netns: &Netns, addr: &str) {
     let addr = addr.to_owned();

@@ -55,6 +55,12 @@ impl<'a> Case<'a> {
         self.check(reason, verdict, &untouched);
     }
 
+    /// It is put back into the queue, untouched, to be looked at again.
+    pub(crate) fn waits(self) {
+        let untouched = self.frame.clone();
+        self.check(Reason::FragmentWaits, REDIRECT, &untouched);
+    }
+
     /// It is dropped, whatever was done to it before.
     pub(crate) fn ends(self, reason: Reason) {
         let ran = self.run(reason);

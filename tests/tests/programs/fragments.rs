@@ -3,8 +3,9 @@
 use datapath_common::reason::Reason;
 
 use crate::{
-    frame::{Frame, SYN, tcp, udp},
-    host::{Hook, Host, nets},
+    case::REDIRECT,
+    frame::{ETHERNET, Frame, SYN, mend_ipv4_header, tcp, udp},
+    host::{Hook, Host, Ran, nets},
 };
 
 /// A datagram of three fragments.
@@ -60,15 +61,21 @@ fn later_ones_in_any_order_and_again() {
     }
 }
 
+/// RFC 4787, REQ-14a: one that comes too early goes round until its first has passed, where that can help.
 #[test]
-fn a_later_one_without_its_first_is_never_sent_out() {
+fn a_later_one_without_its_first_waits_and_is_never_sent_out() {
     let host = Host::new();
     for net in nets() {
         let arriving = long(udp(net.world(1), net.host(5300))).fragments(40);
         let leaving = long(udp(net.endpoint(1), net.world(1))).fragments(40);
+        let turned = long(udp(net.endpoint(1), net.host(5300))).fragments(40);
         for number in [1, 2] {
             host.case("inward", Hook::Arrives, arriving[number].clone())
-                .is(Reason::NotOurs);
+                .waits();
+            host.case("from an endpoint", Hook::Bridge, leaving[number].clone())
+                .waits();
+            host.case("to the host", Hook::Bridge, turned[number].clone())
+                .waits();
             host.case("outward", Hook::Leaves, leaving[number].clone())
                 .is(Reason::FragmentWithoutFirst);
         }
@@ -94,8 +101,64 @@ fn a_note_is_for_one_datagram_alone() {
             long(tcp(client, net.host(5300), SYN)),
         ] {
             host.case("another", Hook::Arrives, other.fragments(40)[1].clone())
-                .is(Reason::NotOurs);
+                .waits();
         }
+    }
+}
+
+/// Datagrams for the host itself are none of ours, and their fragments wait for nothing.
+#[test]
+fn the_hosts_own_pass_at_once() {
+    let host = Host::new();
+    for net in nets() {
+        let inward = long(udp(net.world(1), net.host(22)));
+        let outward = long(udp(net.endpoint(1), net.host(22)));
+        for number in 0..3 {
+            host.case(
+                "inward",
+                Hook::Arrives,
+                inward.fragments(40)[number].clone(),
+            )
+            .is(Reason::NotOurs);
+            host.case(
+                "from an endpoint",
+                Hook::Bridge,
+                outward.fragments(40)[number].clone(),
+            )
+            .is(Reason::ToHost);
+        }
+        let neighbours = long(udp(net.endpoint(1), net.neighbour(1))).fragments(40);
+        host.case("to a neighbour", Hook::Bridge, neighbours[1].clone())
+            .is(Reason::NotOurs);
+        let mut other = long(udp(net.world(1), net.host(5300))).fragments(40)[1].clone();
+        // Of a protocol whose first fragment has no ports.
+        let place = ETHERNET + if net.host.is_ipv4() { 9 } else { 40 };
+        other[place] = 47;
+        if net.host.is_ipv4() {
+            mend_ipv4_header(&mut other);
+        }
+        host.case("of another protocol", Hook::Arrives, other)
+            .is(Reason::NotOurs);
+    }
+}
+
+/// Few wait at a time: a flood of fragments takes no more than its share, and what is in order passes.
+#[test]
+fn a_flood_of_later_ones_does_not_wait() {
+    let host = Host::new();
+    for net in nets() {
+        let flood: Vec<_> = (0..2_000)
+            .map(|id| {
+                let frame = long(udp(net.other(1), net.host(5300))).id(id);
+                (Hook::Arrives, frame.fragments(40)[1].clone())
+            })
+            .collect();
+        let waiting = |ran: &&Ran| ran.verdict == REDIRECT;
+        let waited = host.run_all(flood).iter().filter(waiting).count();
+        assert!(waited < 1_000, "{waited} of 2,000 waited");
+        let (client, asked, endpoint) = (net.world(40000), net.host(5300), net.endpoint(53));
+        let (question, led) = (long(udp(client, asked)), long(udp(client, endpoint)));
+        follow(&host, Hook::Arrives, Reason::Publish, &question, &led);
     }
 }
 

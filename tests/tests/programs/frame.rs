@@ -291,3 +291,18 @@ impl From<Frame> for Vec<u8> {
         frame.bytes()
     }
 }
+
+/// Writes the right header checksum where a test has changed an IPv4 header.
+pub(crate) fn mend_ipv4_header(frame: &mut [u8]) {
+    if frame[12..14] != [0x08, 0x00] {
+        return;
+    }
+    let length = usize::from(frame[ETHERNET] & 0x0f).max(5) * 4;
+    let header = &mut frame[ETHERNET..];
+    let length = length.min(header.len());
+    header[10..12].fill(0);
+    let sum = etherparse::checksum::Sum16BitWords::new()
+        .add_slice(&header[..length])
+        .ones_complement();
+    header[10..12].copy_from_slice(&sum.to_ne_bytes());
+}

@@ -1,11 +1,15 @@
 //! What must never be translated, whatever it looks like.
 
+use std::net::{IpAddr, SocketAddr};
+
 use datapath_common::reason::Reason;
 
 use crate::{
     case::{DROP, explain},
-    frame::{ACK, ETHERNET, FIN, Frame, HOST, RST, SENDER, SYN, error, ping, tcp, udp},
-    host::{Hook, Host, nets},
+    frame::{
+        ACK, ETHERNET, FIN, Frame, HOST, RST, SENDER, SYN, error, mend_ipv4_header, ping, tcp, udp,
+    },
+    host::{Hook, Host, Net, nets},
 };
 
 #[test]
@@ -58,6 +62,9 @@ fn addresses_that_no_wire_may_carry() {
             host.case("an endpoint's", Hook::Arrives, tcp(from, own, SYN))
                 .is(Reason::ForgedSource);
         }
+        let bridge = SocketAddr::new(gateway(&net), 1);
+        host.case("the host's own", Hook::Arrives, tcp(bridge, own, SYN))
+            .is(Reason::Martian);
     }
     for to in [
         "203.0.113.255:5300",
@@ -67,6 +74,14 @@ fn addresses_that_no_wire_may_carry() {
         let to = to.parse().unwrap();
         host.case("to many", Hook::Arrives, udp(v4.world(1), to))
             .is(Reason::NotOurs);
+    }
+}
+
+/// The host's address on the bridge.
+fn gateway(net: &Net) -> IpAddr {
+    match net.host {
+        IpAddr::V4(_) => IpAddr::from([172, 17, 0, 1]),
+        IpAddr::V6(_) => IpAddr::from([0xfd00, 0x17, 0, 0, 0, 0, 0, 1]),
     }
 }
 
@@ -213,19 +228,4 @@ fn truncated_at_every_byte() {
             assert_eq!(ran.verdict, DROP, "{hook:?} let pass {shown}");
         }
     }
-}
-
-/// Writes the right header checksum where a test has changed an IPv4 header.
-fn mend_ipv4_header(frame: &mut [u8]) {
-    if frame[12..14] != [0x08, 0x00] {
-        return;
-    }
-    let length = usize::from(frame[ETHERNET] & 0x0f).max(5) * 4;
-    let header = &mut frame[ETHERNET..];
-    let length = length.min(header.len());
-    header[10..12].fill(0);
-    let sum = etherparse::checksum::Sum16BitWords::new()
-        .add_slice(&header[..length])
-        .ones_complement();
-    header[10..12].copy_from_slice(&sum.to_ne_bytes());
 }

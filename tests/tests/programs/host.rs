@@ -5,7 +5,6 @@ use std::{
     net::{IpAddr, SocketAddr},
     os::fd::AsFd as _,
     path::Path,
-    sync::Arc,
 };
 
 use aya::{
@@ -131,9 +130,16 @@ pub(crate) struct Ran {
     pub(crate) frame: Vec<u8>,
 }
 
+/// A program, and the interface that it is attached to.
+#[derive(Debug)]
+struct Loaded {
+    program: SchedClassifier,
+    ifindex: u32,
+}
+
 /// The host.
 pub(crate) struct Host {
-    programs: Arc<BTreeMap<Hook, SchedClassifier>>,
+    programs: BTreeMap<Hook, Loaded>,
     reasons: PerCpuArray<MapData, ReasonCount>,
     pub(crate) datapath: Datapath,
     pub(crate) lab: Lab,
@@ -157,7 +163,7 @@ impl Host {
         let maps = datapath.pins().join(format!("maps-v{}", abi::VERSION));
         let reasons = maps.join("REASONS");
         Self {
-            programs: Arc::new(programs(&reasons)),
+            programs: lab.host.enter(|| programs(&reasons)),
             reasons: Map::PerCpuArray(MapData::from_pin(reasons).expect("the counters"))
                 .try_into()
                 .expect("an array"),
@@ -173,18 +179,27 @@ impl Host {
 
     /// Runs the hook's program on a frame.
     pub(crate) fn run(&self, hook: Hook, frame: Vec<u8>) -> Ran {
-        let programs = Arc::clone(&self.programs);
-        self.lab.host.enter(move || run(&programs, hook, &frame))
+        self.lab.host.enter(|| self.run_here(hook, &frame))
     }
 
     /// Runs it on many, in order.
     pub(crate) fn run_all(&self, frames: Vec<(Hook, Vec<u8>)>) -> Vec<Ran> {
-        let programs = Arc::clone(&self.programs);
-        self.lab.host.enter(move || {
-            let each = frames.iter();
-            each.map(|(hook, frame)| run(&programs, *hook, frame))
+        let frames = frames.iter();
+        self.lab.host.enter(|| {
+            frames
+                .map(|(hook, frame)| self.run_here(*hook, frame))
                 .collect()
         })
+    }
+
+    /// Runs it, on a thread that is in the host's namespace already.
+    pub(crate) fn run_here(&self, hook: Hook, frame: &[u8]) -> Ran {
+        let Loaded { program, ifindex } = &self.programs[&hook];
+        let program = program.fd().expect("a loaded program").as_fd();
+        match test_run(program, *ifindex, frame) {
+            Ok((verdict, frame)) => Ran { verdict, frame },
+            Err(error) => panic!("{hook:?}: {error}: {}", explain(frame)),
+        }
     }
 
     /// How often each reason was counted.
@@ -198,7 +213,7 @@ impl Host {
 }
 
 /// Finds the programs by the map that they count in, which no other service's programs share.
-fn programs(reasons: &Path) -> BTreeMap<Hook, SchedClassifier> {
+fn programs(reasons: &Path) -> BTreeMap<Hook, Loaded> {
     let map = MapInfo::from_pin(reasons).expect("the counters").id();
     let mut found = BTreeMap::new();
     for info in loaded_programs() {
@@ -212,18 +227,13 @@ fn programs(reasons: &Path) -> BTreeMap<Hook, SchedClassifier> {
             .find(|hook| info.name_as_str() == Some(hook.program()));
         if let (Some(hook), true) = (hook, maps.contains(&map)) {
             let program = SchedClassifier::from_program_info(info, hook.program().into());
-            found.insert(hook, program.expect("a program of ours"));
+            let loaded = Loaded {
+                program: program.expect("a program of ours"),
+                ifindex: if_nametoindex(hook.interface()).expect("the interface"),
+            };
+            found.insert(hook, loaded);
         }
     }
     assert_eq!(found.len(), Hook::ALL.len(), "{found:?}");
     found
-}
-
-fn run(programs: &BTreeMap<Hook, SchedClassifier>, hook: Hook, frame: &[u8]) -> Ran {
-    let ifindex = if_nametoindex(hook.interface()).expect("the interface");
-    let program = programs[&hook].fd().expect("a loaded program").as_fd();
-    match test_run(program, ifindex, frame) {
-        Ok((verdict, frame)) => Ran { verdict, frame },
-        Err(error) => panic!("{hook:?}: {error}: {}", explain(frame)),
-    }
 }

@@ -177,7 +177,7 @@ fn changed_at_random() {
         64,
     );
     let config = Config {
-        cases: 256,
+        cases: 1024,
         failure_persistence: None,
         ..Config::default()
     };

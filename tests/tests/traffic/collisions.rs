@@ -1,12 +1,18 @@
-//! Two containers that send from the same ports to the same servers: every answer comes home.
+//! Two containers, or a container and the host itself, that send from the same ports to the same servers: every
+//! answer comes home.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::UdpSocket,
+    io::{Read as _, Write as _},
+    net::{TcpStream, UdpSocket},
+    os::fd::AsRawFd as _,
     thread::JoinHandle,
 };
 
-use datapath_tests::lab::{Datapath, Lab, Netns, PATIENCE, udp_echo};
+use datapath_tests::lab::{Datapath, Lab, Netns, PATIENCE, tcp_echo_each, udp_echo};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, setsockopt, socket, sockopt,
+};
 
 /// The ports that both send from.
 const PORTS: std::ops::Range<u16> = 20_000..30_000;
@@ -59,5 +65,49 @@ fn twenty_thousand_flows_from_the_same_ports() {
     let again = ask_all(&lab.container, "one", PORTS.step_by(97));
     for (port, outside) in again.join().unwrap() {
         assert_eq!(outside, one[&port], "port {port} changed");
+    }
+}
+
+/// A connection from this port to the LAN host, on which something was sent and came back.
+fn connected(from: &Netns, word: &'static [u8]) -> TcpStream {
+    from.enter(move || {
+        let socket = socket(
+            AddressFamily::Inet,
+            SockType::Stream,
+            SockFlag::empty(),
+            None,
+        )
+        .unwrap();
+        setsockopt(&socket, sockopt::ReuseAddr, &true).unwrap();
+        let at = |addr: &str| addr.parse::<SockaddrIn>().unwrap();
+        bind(socket.as_raw_fd(), &at("0.0.0.0:5555")).unwrap();
+        let stream = TcpStream::from(socket);
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        connect(stream.as_raw_fd(), &at("203.0.113.9:8000")).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        say(&stream, word);
+        stream
+    })
+}
+
+/// Says something to an echo, and hears it.
+fn say(mut stream: &TcpStream, word: &[u8]) {
+    stream.write_all(word).unwrap();
+    let mut heard = vec![0; word.len()];
+    stream.read_exact(&mut heard).unwrap();
+    assert_eq!(heard, word);
+}
+
+/// The host itself dials the server that a container talks to, from the port that the container shows there.
+#[test]
+fn the_host_dials_from_a_port_that_a_container_shows() {
+    let lab = Lab::new();
+    tcp_echo_each(&lab.lan, "0.0.0.0:8000");
+    let _datapath = Datapath::start(&lab, "");
+    let container = connected(&lab.container, b"from the container");
+    let host = connected(&lab.host, b"from the host");
+    for _ in 0..10 {
+        say(&container, b"the container's");
+        say(&host, b"the host's own");
     }
 }

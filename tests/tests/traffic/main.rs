@@ -6,6 +6,8 @@ mod collisions;
 mod families;
 mod icmp;
 mod nat64;
+mod stun;
+mod uplinks;
 
 use std::{
     io::{BufRead as _, BufReader},

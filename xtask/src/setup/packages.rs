@@ -41,7 +41,7 @@ impl Package {
     }
 }
 
-const PACKAGES: [Package; 27] = [
+const PACKAGES: [Package; 28] = [
     Package::new(
         "bpftool",
         "bpftool",
@@ -57,6 +57,11 @@ const PACKAGES: [Package; 27] = [
         "conntrack",
         "conntrack",
         "the peer: how nf_conntrack sees the same flows",
+    ),
+    Package::new(
+        "coturn",
+        "turnutils_natdiscovery",
+        "a STUN server and client: what kind of NAT this is, in others' words",
     ),
     Package::new("curl", "curl", "an HTTP client that is not ours"),
     Package::new(

@@ -185,7 +185,7 @@ fn find(headers: &Headers<V4>, now: u64) -> Option<()> {
     let work = V6::work()?;
     work.headers = headers.across(headers.endpoints.across()?);
     let direction = Direction::FromEndpoint;
-    flow::find(&work.headers, direction, &mut work.to, now)
+    flow::find(&work.headers, direction, 0, &mut work.to, now)
 }
 
 /// Sends an answer on its way to the client.

@@ -1,0 +1,104 @@
+//! The host's own flows, where they would be taken for an endpoint's.
+//!
+//! The host's packets leave as they are. But where one goes from a port that masquerade shows to the same
+//! destination, the answers would be the endpoint's. Such a flow shows another port, as Linux has it too
+//! (net/netfilter/nf_nat_core.c, `get_unique_tuple`).
+//!
+//! A port that masquerade has never shown is known by one byte, so the host's other packets pay no lookup.
+
+use datapath_common::{
+    reason::Reason,
+    shown,
+    tuple::{Direction, Tuple},
+};
+
+use super::{mapping, masquerade, rewrite};
+use crate::{
+    flow,
+    maps::{self, Maps, SHOWN, Work},
+    packet::Packet,
+    parse::{Headers, Kind},
+};
+
+/// Whether a packet that is no endpoint's may have to do with a flow that is.
+#[inline(always)]
+pub fn is_concerned<F: Maps>(headers: &Headers<F>) -> bool {
+    if matches!(headers.kind, Kind::Error | Kind::LaterFragment) {
+        return false;
+    }
+    let (entry, place) = shown::place(headers.endpoints.sport);
+    let Some(shown) = SHOWN.get(entry) else {
+        return false;
+    };
+    // Only a first packet can begin to be in the way; those that follow one that was have a mark of their own.
+    shown.own[place] != 0 || (shown.masquerade[place] != 0 && flow::may_open(headers))
+}
+
+/// Notes that masquerade shows a port.
+#[inline(always)]
+pub fn note(port: u16) {
+    let (entry, place) = shown::place(port);
+    if let Some(shown) = SHOWN.get_ptr_mut(entry) {
+        // SAFETY: a byte of an array's entry; every CPU writes the same there.
+        unsafe { (*shown).masquerade[place] = 1 };
+    }
+}
+
+/// A packet of the host's own that leaves by an uplink: translated if its flow is, or has to be from now on.
+#[inline(always)]
+pub fn leave<P: Packet, F: Maps>(
+    packet: &mut P,
+    work: &mut Work<F>,
+    now: u64,
+) -> Result<Reason, Reason> {
+    let mut reason = Reason::Flow;
+    let uplink = packet.ifindex();
+    if flow::find(
+        &work.headers,
+        Direction::FromEndpoint,
+        uplink,
+        &mut work.to,
+        now,
+    )
+    .is_none()
+    {
+        open(packet, work, now)?;
+        reason = Reason::OwnFlow;
+    }
+    rewrite::apply(packet, &work.headers, &work.to)?;
+    Ok(reason)
+}
+
+/// Opens a flow for it, if the answers would find one already.
+#[inline(never)]
+fn open<P: Packet, F: Maps>(packet: &P, work: &mut Work<F>, now: u64) -> Result<(), Reason> {
+    let asked = &work.headers.endpoints;
+    let protocol = work.headers.protocol;
+    let local = maps::local::<F>(&asked.src).ok_or(Reason::NotOurs)?;
+    let answer = Tuple::new(&asked.reversed(), protocol, Direction::ToEndpoint);
+    if !flow::may_open(&work.headers) || !flow::is_taken::<F>(&answer, now) {
+        return Err(Reason::NotOurs);
+    }
+    work.source.addr = asked.src;
+    work.source.slot = local.slot;
+    masquerade::prepare(work, packet.ifindex(), now);
+    let (entry, place) = shown::place(work.headers.endpoints.sport);
+    if let Some(shown) = SHOWN.get_ptr_mut(entry) {
+        // SAFETY: as in `note`.
+        unsafe { (*shown).own[place] = 1 };
+    }
+    let Work {
+        to,
+        opening,
+        flow,
+        source,
+        outer,
+        ..
+    } = work;
+    flow::open(opening, flow, |port| {
+        masquerade::usable::<P, F>(packet, protocol, &source.addr, port, outer)
+            && !mapping::is_held::<F>(&source.addr, protocol, port, now)
+    })?;
+    *to = opening.to;
+    Ok(())
+}

@@ -1,0 +1,732 @@
+//! Random numbers made into packets, each put to the model and to the programs.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    net::{IpAddr, SocketAddr},
+};
+
+use datapath_common::reason::{Outcome, Reason};
+
+use super::{
+    model::{Fate, Model, Pair, Proto, Session, Side},
+    state,
+    toggle::Toggle,
+};
+use crate::{
+    case::{DROP, GO_ON, REDIRECT, explain},
+    frame::{ACK, ETHERNET, FIN, Frame, RST, SYN, error, ping, pong, tcp, udp},
+    host::{Hook, Host, Net, nets},
+};
+
+/// The endpoints' and the outsiders' ports: few, so that they meet, and among them some that are published.
+const INSIDE_PORTS: [u16; 7] = [53, 80, 81, 5300, 8080, 9000, 9001];
+const OUTSIDE_PORTS: [u16; 4] = [53, 443, 9000, 40000];
+const ENDPOINTS: u16 = 6;
+/// What fragments of a datagram carry.
+const PIECE: usize = 24;
+/// More fragments than this are not remembered.
+const DATAGRAMS: usize = 32;
+/// A packet at a hook.
+#[derive(Clone, Copy, Debug)]
+struct Packet {
+    hook: Hook,
+    proto: Proto,
+    pair: Pair,
+    flags: u8,
+    payload: usize,
+    id: u16,
+}
+
+/// A random number, used up digit by digit.
+struct Dice(u64);
+
+/// One family's part.
+struct Stage {
+    net: Net,
+    model: Model,
+    /// Ports that are published and withdrawn.
+    toggles: Vec<Toggle>,
+    /// Datagrams in fragments of which one was sent.
+    datagrams: Vec<Packet>,
+}
+
+/// The play.
+pub(super) struct Play<'a> {
+    host: &'a Host,
+    stages: Vec<Stage>,
+    next_id: u16,
+    /// What the model expects to be counted.
+    expected: BTreeMap<Reason, u64>,
+    seen: BTreeMap<Reason, u64>,
+    choices: u64,
+    /// This run's packets, for whoever has to find out.
+    log: Vec<String>,
+}
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        let sides = sides as u64;
+        let rolled = self.0 % sides;
+        self.0 /= sides;
+        rolled as usize
+    }
+
+    fn of<T: Copy>(&mut self, all: &[T]) -> T {
+        all[self.roll(all.len())]
+    }
+}
+
+impl Packet {
+    fn side(&self) -> Side {
+        match self.hook {
+            Hook::Arrives => Side::World,
+            Hook::Leaves | Hook::Bridge | Hook::Port => Side::Inside,
+        }
+    }
+
+    /// Whether it may be the first of a session.
+    fn opens(&self) -> bool {
+        match self.proto {
+            Proto::Tcp => self.flags == SYN,
+            Proto::Udp => true,
+            Proto::Echo => self.pair.dst.port() == 0,
+        }
+    }
+
+    fn frame(&self, pair: Pair) -> Frame {
+        let (src, dst) = (pair.src, pair.dst);
+        let payload: Vec<u8> = (0..self.payload).map(|byte| byte as u8).collect();
+        let frame = match self.proto {
+            Proto::Tcp => tcp(src, dst, self.flags),
+            Proto::Udp => udp(src, dst),
+            Proto::Echo if dst.port() == 0 => ping(src, dst),
+            Proto::Echo => pong(src, dst),
+        };
+        frame.payload(&payload).id(self.id)
+    }
+
+    /// As it goes on from its hook: from the bridge, past the stack.
+    fn onward(&self, pair: Pair) -> Frame {
+        self.frame(pair).hops(self.hops())
+    }
+
+    fn hops(&self) -> u8 {
+        if self.hook == Hook::Bridge { 63 } else { 64 }
+    }
+
+    fn translated(&self) -> i32 {
+        if self.hook == Hook::Bridge {
+            REDIRECT
+        } else {
+            GO_ON
+        }
+    }
+}
+
+impl Stage {
+    fn new(net: Net) -> Self {
+        let v4 = net.host.is_ipv4();
+        let (second, bridge, any) = if v4 {
+            ("203.0.113.3", "172.17.0.1", "0.0.0.0")
+        } else {
+            ("2001:db8::3", "fd00:17::1", "::")
+        };
+        let (second, bridge, any): (IpAddr, IpAddr, IpAddr) = (
+            second.parse().unwrap(),
+            bridge.parse().unwrap(),
+            any.parse().unwrap(),
+        );
+        let mut model = Model::new(net.host, [second, bridge]);
+        for (port, proto, to) in [(8080, Proto::Tcp, 80), (5300, Proto::Udp, 53)] {
+            let listen = SocketAddr::new(any, port);
+            model.ports.insert((listen, proto), net.endpoint(to));
+        }
+        let toggle = |addr: IpAddr, port, proto, number, to| {
+            let (listen, to) = (
+                SocketAddr::new(addr, port),
+                SocketAddr::new(endpoint(&net, number), to),
+            );
+            Toggle::new(listen, proto, to)
+        };
+        let toggles = vec![
+            toggle(any, 9000, Proto::Tcp, 1, 81),
+            toggle(any, 9001, Proto::Udp, 2, 53),
+            toggle(net.host, 8080, Proto::Tcp, 3, 80),
+            toggle(second, 5300, Proto::Udp, 4, 5300),
+        ];
+        Self {
+            net,
+            model,
+            toggles,
+            datagrams: Vec::new(),
+        }
+    }
+
+    fn inside(&self, dice: &mut Dice) -> SocketAddr {
+        let number = dice.roll(ENDPOINTS.into()) as u16;
+        SocketAddr::new(endpoint(&self.net, number), dice.of(&INSIDE_PORTS))
+    }
+
+    fn outside(&self, dice: &mut Dice) -> SocketAddr {
+        let addr = dice.of(&[self.net.world, self.net.other]);
+        SocketAddr::new(addr, dice.of(&OUTSIDE_PORTS))
+    }
+
+    /// An address of the host, and a port that may be published there or shown by masquerade.
+    fn own(&self, dice: &mut Dice) -> SocketAddr {
+        let [second, bridge] = self.model.others;
+        let addr = dice.of(&[self.net.host, self.net.host, self.net.host, second, bridge]);
+        let shown = super::RANGE.start() + dice.roll(16) as u16;
+        let port = dice.of(&[8080, 5300, 9000, 9001, 80, shown]);
+        SocketAddr::new(addr, port)
+    }
+
+    /// Something that no session has to do with.
+    fn fresh(&self, dice: &mut Dice) -> Packet {
+        let proto = dice.of(&[Proto::Tcp, Proto::Udp, Proto::Echo]);
+        let flags = dice.of(&[SYN, SYN, SYN, SYN, SYN, ACK, SYN | ACK, RST]);
+        let payload = dice.roll(40);
+        let (hook, mut pair) = match dice.roll(20) {
+            0..=8 => (
+                Hook::Leaves,
+                Pair::new(self.inside(dice), self.outside(dice)),
+            ),
+            9..=13 => (Hook::Arrives, Pair::new(self.outside(dice), self.own(dice))),
+            14..=16 => (Hook::Bridge, Pair::new(self.inside(dice), self.own(dice))),
+            17 => match dice.roll(4) {
+                0 => (Hook::Arrives, Pair::new(self.inside(dice), self.own(dice))),
+                1 => (
+                    Hook::Arrives,
+                    Pair::new(self.outside(dice), self.inside(dice)),
+                ),
+                2 => (Hook::Arrives, Pair::new(self.own(dice), self.own(dice))),
+                _ => (Hook::Bridge, Pair::new(self.outside(dice), self.own(dice))),
+            },
+            18 => (
+                Hook::Bridge,
+                Pair::new(self.inside(dice), self.outside(dice)),
+            ),
+            _ => (Hook::Port, Pair::new(self.inside(dice), self.outside(dice))),
+        };
+        if proto == Proto::Echo {
+            if dice.roll(8) == 0 {
+                pair.src.set_port(0);
+            } else {
+                pair.dst.set_port(0);
+            }
+        }
+        Packet {
+            hook,
+            proto,
+            pair,
+            flags,
+            payload,
+            id: 1,
+        }
+    }
+
+    /// A packet of a session, from either side; where there is none, a fresh one.
+    fn of_session(&self, dice: &mut Dice) -> Packet {
+        let Some((session, opener)) = self.session(dice) else {
+            return self.fresh(dice);
+        };
+        let (side, pair) = if opener {
+            (session.side, session.asked)
+        } else {
+            (session.answers_from(), session.told.answer())
+        };
+        let flags = dice.of(&[SYN, SYN | ACK, ACK, ACK, ACK, FIN | ACK, RST, RST | ACK]);
+        Packet {
+            hook: hook(side, session.turned),
+            proto: session.proto,
+            pair,
+            flags,
+            payload: dice.roll(40),
+            id: 1,
+        }
+    }
+
+    fn session(&self, dice: &mut Dice) -> Option<(&Session, bool)> {
+        let sessions = &self.model.sessions;
+        if sessions.is_empty() {
+            return None;
+        }
+        let session = &sessions[dice.roll(sessions.len())];
+        Some((session, dice.roll(2) == 0))
+    }
+}
+
+fn endpoint(net: &Net, number: u16) -> IpAddr {
+    match net.endpoint {
+        IpAddr::V4(_) => IpAddr::from([172, 17, 0, 2 + number as u8]),
+        IpAddr::V6(_) => IpAddr::from([0xfd00, 0x17, 0, 0, 0, 0, 0, 2 + number]),
+    }
+}
+
+fn hook(side: Side, turned: bool) -> Hook {
+    match (side, turned) {
+        (Side::World, _) => Hook::Arrives,
+        (Side::Inside, false) => Hook::Leaves,
+        (Side::Inside, true) => Hook::Bridge,
+    }
+}
+
+impl<'a> Play<'a> {
+    pub(super) fn new(host: &'a Host) -> Self {
+        // Where masquerade looks last: not the address that new flows show.
+        host.lab.add_addresses("eth0", &["203.0.113.3/24"]);
+        host.lab
+            .host
+            .ip("addr add 2001:db8::3/64 dev eth0 nodad preferred_lft 0");
+        state::wait_for_addresses(host, 6);
+        Self {
+            host,
+            stages: nets().map(Stage::new).into(),
+            next_id: 0,
+            expected: BTreeMap::new(),
+            seen: BTreeMap::new(),
+            choices: 0,
+            log: Vec::new(),
+        }
+    }
+
+    /// How many packets there were.
+    pub(super) fn packets(&self) -> usize {
+        self.seen.values().sum::<u64>() as usize
+    }
+
+    /// What came by, in words.
+    pub(super) fn told(&self) -> String {
+        let mut text = format!("{} packets, {} ports chosen:", self.packets(), self.choices);
+        for (reason, count) in &self.seen {
+            let _ = write!(text, " {} {count}", reason.name());
+        }
+        text
+    }
+
+    /// That a play in which little happens proves nothing.
+    pub(super) fn assert_everything_came_by(&self) {
+        for reason in [
+            Reason::NotOurs,
+            Reason::ToHost,
+            Reason::Masquerade,
+            Reason::Publish,
+            Reason::Flow,
+            Reason::IcmpError,
+            Reason::Fragment,
+            Reason::FragmentWaits,
+            Reason::Land,
+            Reason::Martian,
+            Reason::ForgedSource,
+            Reason::NoFlow,
+            Reason::PortsExhausted,
+            Reason::Unpublished,
+            Reason::FragmentWithoutFirst,
+            Reason::IcmpErrorWithoutFlow,
+        ] {
+            let seen = self.seen.get(&reason).copied().unwrap_or_default();
+            assert!(seen >= 100, "{}: {seen}", reason.name());
+        }
+        assert!(self.choices >= 1_000, "{} ports chosen", self.choices);
+    }
+
+    /// One run from clean tables.
+    pub(super) fn run(&mut self, acts: &[u64], audited: bool) -> Result<(), String> {
+        state::clear(self.host);
+        for Stage {
+            model,
+            toggles,
+            datagrams,
+            ..
+        } in &mut self.stages
+        {
+            datagrams.clear();
+            for toggle in toggles {
+                toggle.withdraw(self.host, model)?;
+            }
+            model.forget();
+        }
+        self.expected.clear();
+        self.log.clear();
+        let before = self.host.reasons();
+        let played = acts
+            .iter()
+            .try_for_each(|act| self.act(Dice(*act)))
+            .and_then(|()| self.compare_counts(&before))
+            .and_then(|()| {
+                if audited {
+                    let models: Vec<_> = self.stages.iter().map(|stage| &stage.model).collect();
+                    state::compare(self.host, &models)
+                } else {
+                    Ok(())
+                }
+            });
+        played.map_err(|error| {
+            let models: Vec<_> = self.stages.iter().map(|stage| &stage.model).collect();
+            let mut text = match state::compare(self.host, &models) {
+                Ok(()) => error,
+                Err(tables) => format!("{error}\n{tables}"),
+            };
+            for line in &self.log {
+                let _ = write!(text, "\n  {line}");
+            }
+            text
+        })
+    }
+
+    fn act(&mut self, mut dice: Dice) -> Result<(), String> {
+        let family = dice.roll(2);
+        match dice.roll(32) {
+            0..=11 => {
+                let packet = self.stages[family].fresh(&mut dice);
+                self.whole(family, packet)
+            }
+            12..=21 => {
+                let packet = self.stages[family].of_session(&mut dice);
+                self.whole(family, packet)
+            }
+            22..=25 => self.error(family, &mut dice),
+            26..=27 => self.datagram(family, &mut dice),
+            28..=30 => self.piece_of(family, &mut dice),
+            _ if dice.roll(32) == 0 => {
+                let Stage { model, toggles, .. } = &mut self.stages[family];
+                let toggle = &toggles[dice.roll(toggles.len())];
+                self.log.push(toggle.to_string());
+                toggle.turn(self.host, model)
+            }
+            _ => {
+                let packet = self.stages[family].of_session(&mut dice);
+                self.whole(family, packet)
+            }
+        }
+    }
+
+    /// A packet that is not in fragments.
+    fn whole(&mut self, family: usize, packet: Packet) -> Result<(), String> {
+        self.note("packet", &packet);
+        let frame = packet.frame(packet.pair).bytes();
+        if packet.hook == Hook::Port {
+            // An accelerator only: with no way known it leaves all to the bridge, and counts nothing.
+            return self.check(packet.hook, &frame, GO_ON, &frame);
+        }
+        let fate = self.fate(family, &packet);
+        self.put(family, &packet, fate, &frame, |pair| {
+            packet.onward(pair).bytes()
+        })?;
+        Ok(())
+    }
+
+    fn fate(&mut self, family: usize, packet: &Packet) -> Fate {
+        let model = &mut self.stages[family].model;
+        match packet.hook {
+            Hook::Arrives => model.arrives(packet.proto, packet.pair, packet.opens()),
+            Hook::Leaves => model.leaves(packet.proto, packet.pair, packet.opens()),
+            Hook::Bridge | Hook::Port => model.enters(packet.proto, packet.pair, packet.opens()),
+        }
+    }
+
+    /// Puts a frame to its program, and compares. Returns what its addresses and ports became, if anything.
+    fn put(
+        &mut self,
+        family: usize,
+        packet: &Packet,
+        fate: Fate,
+        frame: &[u8],
+        becomes: impl Fn(Pair) -> Vec<u8>,
+    ) -> Result<Option<Pair>, String> {
+        match fate {
+            Fate::Left(reason) => {
+                self.count(reason);
+                let verdict = match reason.outcome() {
+                    Outcome::Drop => DROP,
+                    Outcome::Pass | Outcome::Translate => GO_ON,
+                };
+                self.check(packet.hook, frame, verdict, frame)
+                    .map_err(|error| format!("{}: {error}", reason.name()))?;
+                Ok(None)
+            }
+            Fate::Waits(otherwise) => {
+                let ran = self.host.run_here(packet.hook, frame);
+                let reason = match ran.verdict {
+                    REDIRECT => Reason::FragmentWaits,
+                    GO_ON => otherwise,
+                    action => return Err(format!("{:?}: action {action}", packet.hook)),
+                };
+                self.count(reason);
+                same(packet.hook, frame, &ran.frame, frame)?;
+                Ok(None)
+            }
+            Fate::Told(reason, pair) => {
+                self.count(reason);
+                self.check(packet.hook, frame, packet.translated(), &becomes(pair))?;
+                Ok(Some(pair))
+            }
+            Fate::Any(reason, choice) => {
+                self.count(reason);
+                self.choices += 1;
+                let ran = self.host.run_here(packet.hook, frame);
+                let port = shown(packet, frame, &ran.frame);
+                if ran.verdict != packet.translated() || !choice.contains(&port) {
+                    return Err(format!(
+                        "{:?}: action {}, port {port} for one of {choice:?}\nin  {}\nout {}",
+                        packet.hook,
+                        ran.verdict,
+                        explain(frame),
+                        explain(&ran.frame)
+                    ));
+                }
+                let pair = self.stages[family].model.adopt(port);
+                same(packet.hook, frame, &ran.frame, &becomes(pair))?;
+                Ok(Some(pair))
+            }
+        }
+    }
+
+    fn check(
+        &mut self,
+        hook: Hook,
+        frame: &[u8],
+        verdict: i32,
+        expected: &[u8],
+    ) -> Result<(), String> {
+        let ran = self.host.run_here(hook, frame);
+        same(hook, frame, &ran.frame, expected)?;
+        if ran.verdict != verdict {
+            return Err(format!(
+                "{hook:?}: action {} for {verdict}\nin  {}",
+                ran.verdict,
+                explain(frame)
+            ));
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, what: &str, packet: &Packet) {
+        self.log.push(format!("{what} {packet:?}"));
+    }
+
+    fn count(&mut self, reason: Reason) {
+        *self.expected.entry(reason).or_default() += 1;
+        *self.seen.entry(reason).or_default() += 1;
+    }
+
+    /// An ICMP error about a packet of a session as it went on, or about one that never was.
+    fn error(&mut self, family: usize, dice: &mut Dice) -> Result<(), String> {
+        let stage = &self.stages[family];
+        let quoted = stage.of_session(dice);
+        let Some((session, opener)) = stage.session(dice) else {
+            return Ok(());
+        };
+        let (side, mut pair) = if opener {
+            (session.answers_from(), session.told)
+        } else {
+            (session.side, session.asked.answer())
+        };
+        if dice.roll(8) == 0 {
+            let stranger = |port: u16| if port == 0 { 0 } else { port ^ 0x4000 };
+            pair.src.set_port(stranger(pair.src.port()));
+            pair.dst.set_port(stranger(pair.dst.port()));
+        }
+        let hook = hook(side, session.turned);
+        let v4 = stage.net.host.is_ipv4();
+        let source = match (hook, dice.roll(3)) {
+            (Hook::Arrives, 0) => stage.net.other,
+            (Hook::Leaves, 0) => stage.net.host,
+            _ => pair.dst.ip(),
+        };
+        let kind = if v4 {
+            dice.of(&[(3, 1), (3, 3), (3, 4), (11, 0), (12, 0)])
+        } else {
+            dice.of(&[(1, 4), (1, 1), (2, 0), (3, 0), (4, 0)])
+        };
+        let packet = Packet {
+            hook,
+            proto: session.proto,
+            pair,
+            ..quoted
+        };
+        self.log.push(format!("error about {packet:?}"));
+        // Not in the middle of TCP's checksum, whose other half nobody knows.
+        let body = dice.of(&[8, 9, 12, 16, 18, 19, 20, 24, 37]);
+        let length = (if v4 { 20 } else { 40 }) + body;
+        let outer = |from: IpAddr, to: IpAddr, pair: Pair| {
+            let quoted = packet.frame(pair).quote(length);
+            error(
+                SocketAddr::new(from, 0),
+                SocketAddr::new(to, 0),
+                kind,
+                &quoted,
+            )
+        };
+        let frame = outer(source, pair.src.ip(), pair).bytes();
+        let explained = stage.model.explain(
+            packet.side(),
+            (source, pair.src.ip()),
+            packet.proto,
+            pair,
+            hook == Hook::Bridge,
+        );
+        match explained {
+            Err(reason) => {
+                self.put(family, &packet, Fate::Left(reason), &frame, |_| Vec::new())?;
+            }
+            Ok((from, to, was)) => {
+                let expected = outer(from, to, was).hops(packet.hops()).bytes();
+                self.put(
+                    family,
+                    &packet,
+                    Fate::Told(Reason::IcmpError, was),
+                    &frame,
+                    |_| expected.clone(),
+                )?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A new datagram in fragments: its first comes first, mostly.
+    fn datagram(&mut self, family: usize, dice: &mut Dice) -> Result<(), String> {
+        self.next_id = self.next_id.wrapping_add(1);
+        let stage = &mut self.stages[family];
+        let mut packet = if dice.roll(2) == 0 {
+            stage.fresh(dice)
+        } else {
+            stage.of_session(dice)
+        };
+        if packet.hook == Hook::Port {
+            return Ok(());
+        }
+        (packet.payload, packet.id) = (48, self.next_id);
+        if stage.datagrams.len() == DATAGRAMS {
+            stage.datagrams.remove(0);
+        }
+        stage.datagrams.push(packet);
+        let number = dice.of(&[0, 0, 0, 1, 2]);
+        self.piece(family, packet, number)
+    }
+
+    /// A fragment of a datagram of which another was sent.
+    fn piece_of(&mut self, family: usize, dice: &mut Dice) -> Result<(), String> {
+        let datagrams = &self.stages[family].datagrams;
+        if datagrams.is_empty() {
+            return Ok(());
+        }
+        let packet = datagrams[dice.roll(datagrams.len())];
+        self.piece(family, packet, dice.of(&[0, 1, 1, 1, 2, 2]))
+    }
+
+    fn piece(&mut self, family: usize, packet: Packet, number: usize) -> Result<(), String> {
+        self.note(["first", "middle", "last"][number], &packet);
+        let frame = packet.frame(packet.pair).fragments(PIECE)[number].clone();
+        let becomes = |pair| packet.onward(pair).fragments(PIECE)[number].clone();
+        let (side, pair) = (packet.side(), packet.pair);
+        if number == 0 {
+            let fate = self.fate(family, &packet);
+            // The host's own: the others need not wait for it.
+            let left_alone = match fate {
+                Fate::Left(Reason::NotOurs) => packet.hook == Hook::Arrives,
+                Fate::Left(reason) => reason == Reason::ToHost,
+                Fate::Waits(_) | Fate::Told(..) | Fate::Any(..) => false,
+            };
+            if let Some(told) = self.put(family, &packet, fate, &frame, becomes)? {
+                let model = &mut self.stages[family].model;
+                model.note(side, packet.proto, packet.id, pair, told);
+            } else if left_alone {
+                let model = &mut self.stages[family].model;
+                model.note(side, packet.proto, packet.id, pair, pair);
+            }
+            return Ok(());
+        }
+        let fate = self.later(family, &packet);
+        self.put(family, &packet, fate, &frame, becomes)?;
+        Ok(())
+    }
+
+    fn later(&self, family: usize, packet: &Packet) -> Fate {
+        let model = &self.stages[family].model;
+        let (side, pair) = (packet.side(), packet.pair);
+        let (from, to) = (
+            Model::is_inside(pair.src.ip()),
+            Model::is_inside(pair.dst.ip()),
+        );
+        let guarded = match packet.hook {
+            Hook::Leaves if !from => Some(Reason::NotOurs),
+            Hook::Bridge if !from => Some(Reason::ForgedSource),
+            Hook::Arrives | Hook::Leaves | Hook::Bridge | Hook::Port => None,
+        };
+        if let Some(reason) = guarded {
+            return Fate::Left(reason);
+        }
+        let noted = model.noted(side, packet.proto, packet.id, pair);
+        if packet.hook == Hook::Bridge && !model.is_host(pair.dst.ip()) {
+            // It goes on through the stack; what it does here is to wait.
+            return if to || noted.is_some() {
+                Fate::Left(Reason::NotOurs)
+            } else {
+                Fate::Waits(Reason::NotOurs)
+            };
+        }
+        match noted {
+            Some((src, dst)) if (src, dst) == (pair.src.ip(), pair.dst.ip()) => {
+                // The first was the host's own.
+                Fate::Left(if packet.hook == Hook::Bridge {
+                    Reason::ToHost
+                } else {
+                    Reason::NotOurs
+                })
+            }
+            Some((src, dst)) => {
+                let mut pair = pair;
+                pair.src.set_ip(src);
+                pair.dst.set_ip(dst);
+                Fate::Told(Reason::Fragment, pair)
+            }
+            None => match packet.hook {
+                Hook::Arrives if model.is_host(pair.dst.ip()) => Fate::Waits(Reason::FragmentAlone),
+                Hook::Arrives if to => Fate::Left(Reason::Unpublished),
+                Hook::Arrives => Fate::Left(Reason::NotOurs),
+                Hook::Leaves => Fate::Left(Reason::FragmentWithoutFirst),
+                Hook::Bridge | Hook::Port => Fate::Waits(Reason::ToHost),
+            },
+        }
+    }
+
+    /// Every reason was counted as often as the model says, and no other.
+    fn compare_counts(&self, before: &BTreeMap<Reason, u64>) -> Result<(), String> {
+        for (reason, after) in self.host.reasons() {
+            let counted = after - before[&reason];
+            let expected = self.expected.get(&reason).copied().unwrap_or_default();
+            // The host's own chatter counts as these, too.
+            let chatter = matches!(
+                reason,
+                Reason::NotIp | Reason::NotOurs | Reason::NotForHost | Reason::UntrackedProtocol
+            );
+            if counted < expected || (counted > expected && !chatter) {
+                return Err(format!("{}: {counted} for {expected}", reason.name()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The source port of a translated packet, or its identifier.
+fn shown(packet: &Packet, frame: &[u8], out: &[u8]) -> u16 {
+    let ip = if frame[12] == 0x08 { 20 } else { 40 };
+    let fragment = if ip == 40 && frame[20] == 44 { 8 } else { 0 };
+    let id = if packet.proto == Proto::Echo { 4 } else { 0 };
+    let place = ETHERNET + ip + fragment + id;
+    u16::from_be_bytes([out[place], out[place + 1]])
+}
+
+fn same(hook: Hook, frame: &[u8], out: &[u8], expected: &[u8]) -> Result<(), String> {
+    if out == expected {
+        return Ok(());
+    }
+    Err(format!(
+        "{hook:?}\nin       {}\nout      {}\nexpected {}",
+        explain(frame),
+        explain(out),
+        explain(expected)
+    ))
+}
