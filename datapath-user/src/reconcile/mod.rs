@@ -31,7 +31,10 @@ use crate::{
         tables::Tables,
     },
     model::{Network, Publication, Wanted},
-    sources::netlink::{Host, Link},
+    sources::{
+        docker::is_own_bridge,
+        netlink::{Host, Link},
+    },
 };
 
 /// What should be, put together from the configuration, the API and the host's network.
@@ -148,6 +151,8 @@ fn auto_uplinks(networks: &[(Network, u32)], host: &Host) -> Vec<Link> {
     host.links
         .iter()
         .filter(|link| link.ethernet && link.master.is_none() && !bridge(link.ifindex))
+        // One that the engine has just made, or is about to remove, is in none of its networks.
+        .filter(|link| !is_own_bridge(&link.name))
         .filter(|link| {
             host.routes
                 .iter()

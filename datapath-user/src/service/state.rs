@@ -65,16 +65,17 @@ impl State {
         kernel_log::read(&mut ebpf).context("what the programs have to say")?;
         let tables = Tables::new(&config.pin_dir);
         let mut api = BTreeMap::new();
-        let mut held = Vec::new();
+        let (mut held, mut present) = (Vec::new(), Vec::new());
         for port in Pinned::open(&config.pin_dir)?.ports()? {
+            present.push(port.publication.clone());
             match port.publication.source {
                 Source::Api => drop(api.insert(port.publication.listen, port.publication)),
                 Source::Docker => held.push(port.publication),
                 Source::File => {}
             }
         }
-        let present = config.docker.socket.exists() || !held.is_empty();
-        let awaited = config.docker.enabled.unwrap_or(present);
+        let engine = config.docker.socket.exists() || !held.is_empty();
+        let awaited = config.docker.enabled.unwrap_or(engine);
         let ways = Ways::default();
         reconcile::settings(&tables, &config, &ways)?;
         Ok(Self {
@@ -89,7 +90,11 @@ impl State {
             tables,
             api,
             awaited,
-            desired: Desired::default(),
+            // Who has a port keeps it: across services too.
+            desired: Desired {
+                publications: present,
+                ..Desired::default()
+            },
             adopted: false,
             started: Instant::now(),
             reconciliations: (0, 0),

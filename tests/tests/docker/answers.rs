@@ -244,6 +244,39 @@ fn an_engine_that_hangs_up_or_falls_silent_is_asked_again() {
 }
 
 #[test]
+fn who_has_a_port_keeps_it_when_the_service_is_started_anew() {
+    let engine = FakeEngine::new();
+    engine.lists(
+        &bridge(),
+        &json!([container("c1", json!([port(8080)]))]).to_string(),
+    );
+    let (_lab, mut datapath) = lab(&engine);
+    let owner = |datapath: &Datapath| {
+        let ports = datapath.cli(&["ports", "--json"]).stdout;
+        let ports: Value = serde_json::from_slice(&ports).expect("JSON");
+        ports["ports"][0]["owner"].as_str().map(str::to_owned)
+    };
+    wait_until("the port", || owner(&datapath).as_deref() == Some("c1"));
+    let publish = "\n[[publish]]\nlisten = \"0.0.0.0:8080\"\nto = \"172.17.0.2:81\"\n[docker]";
+    datapath.edit("\n[docker]", publish);
+    datapath.kill();
+    datapath.restart();
+    assert_eq!(owner(&datapath).as_deref(), Some("c1"));
+    let said = problems(&datapath);
+    assert!(
+        said.iter()
+            .any(|line| line == "0.0.0.0:8080/tcp: file wants it, but c1 has it"),
+        "{said:?}"
+    );
+    // With the container gone the file has it.
+    engine.lists(&bridge(), "[]");
+    wait_until("the engine is followed", || engine.tells(EVENT) > 0);
+    wait_until("the younger one", || {
+        owner(&datapath).as_deref() == Some("file")
+    });
+}
+
+#[test]
 fn containers_that_come_and_go_faster_than_one_can_look_leave_nothing() {
     let engine = FakeEngine::new();
     engine.lists(&bridge(), "[]");

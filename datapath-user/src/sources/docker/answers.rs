@@ -95,6 +95,33 @@ pub(super) struct Container {
     pub(super) ports: Option<Vec<Value>>,
     pub(super) labels: Option<HashMap<String, String>>,
     pub(super) network_settings: Option<NetworkSettings>,
+    /// Its ports on every IPv6 address that the listing does not have.
+    #[serde(skip)]
+    pub(super) everywhere: Vec<Port>,
+}
+
+/// `GET /containers/ID/json`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(super) struct Inspected {
+    pub(super) host_config: Option<HostConfig>,
+}
+
+/// What a container was started with.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(super) struct HostConfig {
+    /// By the container's port and protocol.
+    pub(super) port_bindings: Option<HashMap<String, Option<Vec<PortBinding>>>>,
+    pub(super) publish_all_ports: Option<bool>,
+}
+
+/// Where one of its ports was to be published.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(super) struct PortBinding {
+    /// Empty where none was named.
+    pub(super) host_ip: Option<String>,
 }
 
 /// A container's networks.
@@ -121,7 +148,7 @@ pub(super) struct Endpoint {
 }
 
 /// A port that a container exposes or publishes.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Port {
     /// The host's address; none where the port is only exposed.

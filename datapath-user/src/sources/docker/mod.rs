@@ -5,6 +5,7 @@
 
 mod answers;
 mod engine;
+mod everywhere;
 mod labels;
 mod translate;
 
@@ -24,6 +25,7 @@ use tracing::{info, warn};
 
 use self::{
     engine::Engine,
+    everywhere::Everywhere,
     translate::{guests, needs_gateway, shown},
 };
 use crate::model::{Network, Publication};
@@ -64,6 +66,18 @@ pub struct View {
     pub fault: Option<String>,
 }
 
+/// Whether a bridge has a name that the engine itself gives: whatever it is for, it leads to containers.
+#[must_use]
+pub fn is_own_bridge(name: &str) -> bool {
+    let made = name.strip_prefix("br-").is_some_and(|id| {
+        id.len() == 12
+            && id
+                .bytes()
+                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    });
+    made || name == "docker0" || name == "docker_gwbridge"
+}
+
 /// What an engine says of itself, and what it wants.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
@@ -91,7 +105,7 @@ pub async fn ask(socket: &Path) -> Result<Seen> {
     Ok(Seen {
         engine: shown(&engine.name).to_string(),
         api: engine.version.to_string(),
-        snapshot: list(&engine).await?,
+        snapshot: list(&engine, &mut Everywhere::default()).await?,
         swarm: swarm.is_some_and(|state| state == "active" || state == "locked"),
         live_restore: info.live_restore_enabled == Some(true),
     })
@@ -138,8 +152,11 @@ async fn listen(socket: &Path, view: &watch::Sender<View>, wait: &mut Duration) 
         engine.version
     );
     let mut quiet = 0;
+    let mut everywhere = Everywhere::default();
     loop {
-        let snapshot = list(&engine).await.context("docker: the listing")?;
+        let snapshot = list(&engine, &mut everywhere)
+            .await
+            .context("docker: the listing")?;
         view.send_if_modified(|view| {
             let next = View {
                 snapshot: Some(snapshot),
@@ -170,13 +187,14 @@ fn happened(event: Option<Result<EventMessage, Error>>) -> Result<()> {
     event.map(drop).context("docker: the events ended")
 }
 
-async fn list(engine: &Engine<'_>) -> Result<Snapshot> {
+async fn list(engine: &Engine<'_>, everywhere: &mut Everywhere) -> Result<Snapshot> {
     let networks = engine.get::<Vec<Value>>("/networks");
     let containers = engine.get::<Vec<Value>>("/containers/json");
     let (networks, containers) = tokio::try_join!(networks, containers)?;
     let (networks, mut odd) = answers::each(networks.context("the engine lists no networks")?);
-    let (containers, more) = answers::each(containers.context("it lists no containers")?);
+    let (mut containers, more) = answers::each(containers.context("it lists no containers")?);
     odd.extend(more);
+    everywhere.complete(engine, &mut containers).await;
     let gateway = if needs_gateway(&networks, &containers) {
         engine.get(GATEWAY).await?.map(guests).unwrap_or_default()
     } else {

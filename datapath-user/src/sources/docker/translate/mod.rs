@@ -50,14 +50,18 @@ pub(super) fn snapshot(
             Err(problem) => snapshot.problems.push(problem),
         }
     }
-    let mut publications = BTreeMap::new();
+    let (mut publications, mut everywhere) = (BTreeMap::new(), Vec::new());
     for container in containers {
         let own = container.id.as_ref().and_then(|id| gateway.get(id));
-        let (published, problems) = ports::read(container, &bridges, own);
-        for port in published {
+        let published = ports::read(container, &bridges, own);
+        for port in published.listed {
             publications.entry(port.listen).or_insert(port);
         }
-        snapshot.problems.extend(problems);
+        everywhere.extend(published.everywhere);
+        snapshot.problems.extend(published.problems);
+    }
+    for port in everywhere {
+        publications.entry(port.listen).or_insert(port);
     }
     snapshot.publications = publications.into_values().collect();
     // Whatever order the engine lists in, what is the same compares as the same.

@@ -21,17 +21,28 @@ struct Place {
     modes: Modes,
 }
 
-/// A container's published ports, and what of them makes no sense. `gateway` are its addresses in the network that
+/// A container's published ports.
+#[derive(Debug, Default)]
+pub(super) struct Published {
+    /// As the engine lists them.
+    pub(super) listed: Vec<Publication>,
+    /// On every IPv6 address besides: where nobody else has them.
+    pub(super) everywhere: Vec<Publication>,
+    /// What makes no sense.
+    pub(super) problems: Vec<String>,
+}
+
+/// Reads a container's published ports. `gateway` are its addresses in the network that
 /// joins overlay networks to the host.
 pub(super) fn read(
     container: &Container,
     bridges: &HashMap<&str, Modes>,
     gateway: Option<&Addresses>,
-) -> (Vec<Publication>, Vec<String>) {
+) -> Published {
     let owner = short(container.id.as_deref().unwrap_or_default());
     let places = places(container, bridges, gateway);
     let (listed, odd) = ports(container);
-    let mut published = Vec::new();
+    let (mut published, mut everywhere) = (Vec::new(), Vec::new());
     let mut problems: Vec<_> = odd
         .iter()
         .map(|error| format!("a port makes no sense: {}", shown(&error.to_string())))
@@ -44,13 +55,22 @@ pub(super) fn read(
                     Err(problem) => problems.push(problem),
                 }
             }
+            // What is wrong with one of them was said of the listed one.
+            let besides = container.everywhere.iter();
+            let besides =
+                besides.filter_map(|port| publication(&owner, port, &places, &lists).ok());
+            everywhere.extend(besides.flatten());
         }
         Err(problem) => problems.push(format!("{problem}; until then its ports stay closed")),
     }
     for problem in &mut problems {
         problem.insert_str(0, &format!("docker container {owner}: "));
     }
-    (published, problems)
+    Published {
+        listed: published,
+        everywhere,
+        problems,
+    }
 }
 
 /// Whether it publishes a port of the host.
