@@ -25,6 +25,9 @@ pub struct Arguments {
     /// Measure nothing: write down how many instructions the verifier reads of each program, which the tests compare
     #[arg(long, conflicts_with_all = ["quick", "rounds", "only", "against", "draw"])]
     budgets: bool,
+    /// `docker run` with a thousand ports instead, beside an engine with iptables and docker-proxy
+    #[arg(long, conflicts_with_all = ["quick", "rounds", "only", "against", "draw", "budgets"])]
+    docker: bool,
 }
 
 /// Where the figures are kept.
@@ -39,6 +42,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let workspace = Workspace::load()?;
     setup::for_testing(&workspace)?;
     let binary = build::release(&workspace)?;
+    if arguments.docker {
+        let mut bench = build::in_lab(&workspace, &binary, "datapath-bench-docker", &[]);
+        return exec::run_last(&mut bench);
+    }
     let mut bench = build::in_lab(&workspace, &binary, "datapath-bench", &["png"]);
     for (given, option) in [
         (arguments.quick, "--quick"),

@@ -5,6 +5,7 @@
 
 mod bpf;
 mod contender;
+pub mod docker;
 mod docs;
 mod drawing;
 mod driver;

@@ -149,6 +149,12 @@ impl Datapath {
         fs::write(&self.config, text.replace(from, to)).expect("the configuration");
     }
 
+    /// The service's process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Where its API is.
     #[must_use]
     pub fn api_socket(&self) -> PathBuf {

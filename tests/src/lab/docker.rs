@@ -74,6 +74,16 @@ impl DockerLab {
     /// The same, with more flags for dockerd.
     #[must_use]
     pub fn with_flags(flags: &[&str]) -> Self {
+        Self::with(&[&FLAGS, flags].concat())
+    }
+
+    /// With an engine as it is installed: it writes iptables rules, and starts proxies.
+    #[must_use]
+    pub fn stock() -> Self {
+        Self::with(&[])
+    }
+
+    fn with(flags: &[&str]) -> Self {
         let name = unused_name();
         let dir = std::env::temp_dir().join(&name);
         fs::create_dir(&dir).expect("a directory for the engine");
@@ -114,11 +124,12 @@ impl Docker {
         // Without the key's place dockerd would write it to /etc/docker.
         let key = format!("{{\"deprecated-key-path\": \"{at}/data/key.json\"}}");
         fs::write(dir.join("daemon.json"), key).expect("the engine's configuration");
-        // A child whose end nobody waits for leaves no zombie: the signal is ignored, across `exec` too.
+        // A child whose end nobody waits for must leave no zombie: a dockerd that starts after one that was killed
+        // would take its containerd for alive. (A shell's own `trap '' CHLD` does not ignore the signal.)
         let script = format!(
-            "trap '' CHLD && mount -t tmpfs none /run && mount -t tmpfs none {at}/data \
+            "mount -t tmpfs none /run && mount -t tmpfs none {at}/data \
              && umount -R -l /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup \
-             && touch {at}/ready && exec sleep infinity"
+             && touch {at}/ready && exec env --ignore-signal=CHLD sleep infinity"
         );
         let keeper = host
             .command("unshare")
@@ -155,7 +166,6 @@ impl Docker {
             .expect("the engine's log");
         let dockerd = self
             .inside("dockerd")
-            .args(FLAGS)
             .args(&self.flags)
             .arg(format!("--config-file={at}/daemon.json"))
             .arg(format!("--host=unix://{at}/docker.sock"))
@@ -191,10 +201,10 @@ impl Docker {
 
     /// Ends dockerd with a signal, as `kill` names it, and waits for its end.
     pub fn end(&mut self, signal: &str) {
-        let pid = format!("$(cat {}/data/pid)", self.dir.display());
+        let at = format!("{}/data", self.dir.display());
         run(self
             .inside("sh")
-            .args(["-c", &format!("kill -{signal} {pid}")]));
+            .args(["-c", &format!("kill -{signal} $(cat {at}/pid)")]));
         if let Some(mut dockerd) = self.dockerd.take() {
             dockerd.wait().expect("dockerd ends");
         }
@@ -321,6 +331,12 @@ impl Docker {
         Netns::borrowed(name, PathBuf::from(path))
     }
 
+    /// The engine's configuration file.
+    #[must_use]
+    pub fn configuration(&self) -> PathBuf {
+        self.dir.join("daemon.json")
+    }
+
     /// The engine's socket.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
@@ -330,11 +346,25 @@ impl Docker {
     /// How many processes of that name there are in the engine's namespaces.
     #[must_use]
     pub fn processes(&self, name: &str) -> usize {
-        let shown = run(self.inside("ps").args(["-e", "-o", "comm="])).stdout;
-        let shown = String::from_utf8_lossy(&shown).into_owned();
+        self.pids(name).len()
+    }
+
+    /// The processes of that name in the engine's namespaces, by their ids outside.
+    #[must_use]
+    pub fn pids(&self, name: &str) -> Vec<u32> {
+        let inside =
+            fs::read_link(format!("/proc/{}/ns/pid", self.init)).expect("the engine's processes");
         // The kernel keeps 15 bytes of a name.
         let name = name.get(..15).unwrap_or(name);
-        shown.lines().filter(|line| line.trim() == name).count()
+        let all = fs::read_dir("/proc").expect("/proc").flatten();
+        let found = all.filter(|entry| {
+            let at = entry.path();
+            fs::read_to_string(at.join("comm")).is_ok_and(|comm| comm.trim_end() == name)
+                && fs::read_link(at.join("ns/pid")).is_ok_and(|namespace| namespace == inside)
+        });
+        found
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .collect()
     }
 }
 

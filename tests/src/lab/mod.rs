@@ -6,6 +6,7 @@
 //!
 //! Every name carries this process and a counter, so labs never meet; all is taken down when dropped.
 
+pub mod churn;
 mod cleanup;
 mod datapath;
 mod docker;
@@ -224,8 +225,13 @@ pub fn run(command: &mut Command) -> Output {
 }
 
 /// Waits until something holds.
-pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+pub fn wait_until(what: &str, holds: impl FnMut() -> bool) {
+    wait_for(PATIENCE, what, holds);
+}
+
+/// Waits until something holds, that long at the most.
+pub fn wait_for(patience: Duration, what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + patience;
     while !holds() {
         assert!(Instant::now() < deadline, "waited in vain for: {what}");
         thread::sleep(Duration::from_millis(5));

@@ -5,5 +5,9 @@
 mod absent;
 mod allow;
 mod answers;
+mod away;
+mod churn;
 mod engine;
+mod promises;
 mod published;
+mod timing;
