@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, process::Command};
 
+use crate::sources::docker::is_own_bridge;
+
 /// The tools: those that are in use, and those of the older kind, whose rules the kernel may hold beside.
 const TOOLS: [&str; 4] = [
     "iptables-save",
@@ -52,17 +54,20 @@ impl Rules {
         rules
     }
 
-    /// How many of a tool's rules are Docker's, and how many the administrator's own in `DOCKER-USER`.
+    /// How many of a tool's rules are Docker's, and how many the administrator's own in `DOCKER-USER`. Where there is
+    /// none of these, what leads there is Docker's too.
     pub(super) fn dockers(text: &str, bridges: &[String]) -> (usize, usize) {
-        let (mut dockers, mut users) = (0, 0);
+        let (mut dockers, mut users, mut jumps) = (0, 0, 0);
         for rule in text.lines().filter(|line| line.starts_with("-A ")) {
-            if rule.starts_with("-A DOCKER-USER ") {
-                users += usize::from(rule != "-A DOCKER-USER -j RETURN");
+            if rule == "-A DOCKER-USER -j RETURN" || rule.ends_with(" -j DOCKER-USER") {
+                jumps += 1;
+            } else if rule.starts_with("-A DOCKER-USER ") {
+                users += 1;
             } else if is_dockers(rule, bridges) {
                 dockers += 1;
             }
         }
-        (dockers, users)
+        (if users == 0 { dockers + jumps } else { dockers }, users)
     }
 
     /// Whether the chain that forwarded packets pass drops what no rule accepts.
@@ -78,13 +83,7 @@ fn is_dockers(rule: &str, bridges: &[String]) -> bool {
     if words.iter().any(chain) {
         return true;
     }
-    let bridge = |name: &str| {
-        let own = name == "docker0" || name == "docker_gwbridge";
-        let made = name
-            .strip_prefix("br-")
-            .is_some_and(|id| id.len() == 12 && id.bytes().all(|byte| byte.is_ascii_hexdigit()));
-        own || made || bridges.iter().any(|bridge| bridge == name)
-    };
+    let bridge = |name: &str| is_own_bridge(name) || bridges.iter().any(|bridge| bridge == name);
     words
         .windows(2)
         .any(|pair| matches!(pair, ["-i" | "-o", name] if bridge(name)))
@@ -117,6 +116,8 @@ COMMIT";
     fn dockers_rules_are_told_from_others() {
         assert_eq!(Rules::dockers(TEXT, &[]), (6, 1));
         assert_eq!(Rules::dockers(TEXT, &["own0".to_owned()]), (7, 1));
+        let without = TEXT.replace("-A DOCKER-USER -s 192.0.2.0/24 -j DROP\n", "");
+        assert_eq!(Rules::dockers(&without, &[]), (8, 0));
         assert!(Rules::drops_forwarded(TEXT));
         assert!(!Rules::drops_forwarded(":FORWARD ACCEPT [0:0]"));
     }

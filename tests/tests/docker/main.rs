@@ -8,6 +8,7 @@ mod answers;
 mod away;
 mod churn;
 mod engine;
+mod moving;
 mod promises;
 mod published;
 mod timing;

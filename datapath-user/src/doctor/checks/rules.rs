@@ -1,10 +1,10 @@
 //! iptables rules that Docker wrote, and the policy that it set beside them.
 
 use super::super::{Found, Subject, fine, note, rules::Rules, todo, unknown};
+use crate::sources::docker::is_own_bridge;
 
-/// Lines of `iptables-save` that are Docker's: its chains (`DOCKER-USER` is the administrator's), and its bridges.
-const DOCKERS: &str = "(^:|-j |-A )DOCKER(-(ISOLATION-STAGE-[12]|FORWARD|CT|BRIDGE|INTERNAL|INGRESS))?( |$)|\
-                       -[io] (docker0|docker_gwbridge|br-[0-9a-f]{12}";
+/// Docker's chains, behind `DOCKER`. `DOCKER-USER` is the administrator's, if there is anything in it.
+const CHAINS: &str = "ISOLATION-STAGE-[12]|FORWARD|CT|BRIDGE|INTERNAL|INGRESS";
 
 pub(super) fn look(subject: &Subject) -> Found {
     let mut found = Found::new();
@@ -17,7 +17,9 @@ pub(super) fn look(subject: &Subject) -> Found {
                 format!("{tool}: {dockers} rules of Docker's"),
                 format!(
                     "once Docker was restarted with \"iptables\": false, take out what it left: `{save} | \
-                     grep -vE '{DOCKERS}{})( |$)' | {tool}-restore`",
+                     grep -vE '(^:|-j |-A )DOCKER(-({CHAINS}{}))?( |$)|\
+                     -[io] (docker0|docker_gwbridge|br-[0-9a-f]{{12}}{})( |$)' | {tool}-restore`",
+                    if users == 0 { "|USER" } else { "" },
                     others(&bridges)
                 ),
             ));
@@ -60,9 +62,7 @@ pub(super) fn look(subject: &Subject) -> Found {
 
 /// Bridges that Docker did not name, for the expression.
 fn others(bridges: &[String]) -> String {
-    let usual =
-        |name: &str| name.starts_with("br-") || name == "docker0" || name == "docker_gwbridge";
-    let others = bridges.iter().filter(|name| !usual(name));
+    let others = bridges.iter().filter(|name| !is_own_bridge(name));
     others
         .map(|name| format!("|{}", name.replace('.', "\\.")))
         .collect()
