@@ -5,6 +5,7 @@
 //! What comes out is compared byte by byte with a frame built from scratch, so every checksum in it is judged by
 //! a library that is not ours.
 
+mod cast;
 mod model;
 mod script;
 mod state;
