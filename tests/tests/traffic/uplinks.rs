@@ -29,17 +29,25 @@ fn two(config: &str) -> (Lab, Netns, Datapath) {
 
 /// Asks from a container's port, and returns how it was seen.
 fn seen(from: &Netns, port: u16, to: &'static str) -> Option<String> {
+    asked(from, port, to, 1).pop()
+}
+
+/// Asks so many times by one socket, until there is no answer, and returns how it was seen each time.
+fn asked(from: &Netns, port: u16, to: &'static str, times: usize) -> Vec<String> {
     from.enter(move || {
         let socket = UdpSocket::bind(("0.0.0.0", port)).unwrap();
         socket
             .set_read_timeout(Some(Duration::from_millis(200)))
             .unwrap();
         socket.connect(to).unwrap();
-        socket.send(b"x").unwrap();
-        let mut buffer = [0; 100];
-        let length = socket.recv(&mut buffer).ok()?;
-        let answer = String::from_utf8_lossy(&buffer[..length]).into_owned();
-        Some(answer.split_once(' ')?.0.to_owned())
+        let ask = || {
+            socket.send(b"x").unwrap();
+            let mut buffer = [0; 100];
+            let length = socket.recv(&mut buffer).ok()?;
+            let answer = String::from_utf8_lossy(&buffer[..length]).into_owned();
+            Some(answer.split_once(' ')?.0.to_owned())
+        };
+        (0..times).map_while(|_| ask()).collect()
     })
 }
 
@@ -114,7 +122,6 @@ fn two_default_routes() {
     for netns in [&lab.lan, &provider] {
         netns.ip("addr add 198.51.100.7/32 dev lo");
         udp_echo(netns, "198.51.100.7:5353");
-        tcp_echo(netns, "198.51.100.7:8000");
     }
     run(lab
         .host
@@ -129,25 +136,16 @@ fn two_default_routes() {
     });
     let mut ways = [0; 2];
     for port in 4000..4040 {
-        let shown = seen(&lab.container, port, "198.51.100.7:5353")
-            .unwrap_or_else(|| panic!("no answer to port {port}"));
+        // By one socket: the kernel's choice may depend on it (`sk_txhash`), beside addresses and ports.
+        let shown = asked(&lab.container, port, "198.51.100.7:5353", 5);
         let way = ["203.0.113.2", "192.0.2.2"]
             .iter()
-            .position(|addr| shown == format!("{addr}:{port}"))
-            .unwrap_or_else(|| panic!("port {port} was seen as {shown}"));
+            .position(|addr| shown == vec![format!("{addr}:{port}"); 5])
+            .unwrap_or_else(|| panic!("port {port} was seen as {shown:?}"));
         ways[way] += 1;
-        assert_eq!(
-            seen(&lab.container, port, "198.51.100.7:5353").as_deref(),
-            Some(shown.as_str())
-        );
     }
     println!("{ways:?} flows by each");
     assert!(ways.iter().all(|flows| *flows > 0), "{ways:?}");
-    let payload = vec![7; 1 << 18];
-    for _ in 0..8 {
-        let answer = tcp_exchange(&lab.container, "198.51.100.7:8000", payload.clone()).unwrap();
-        assert!(answer == payload);
-    }
 }
 
 #[test]
