@@ -3,5 +3,6 @@
 #![expect(clippy::disallowed_methods, reason = "tests wait in real time")]
 
 pub mod bench;
+pub mod budgets;
 pub mod demo;
 pub mod lab;

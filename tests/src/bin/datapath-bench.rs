@@ -3,7 +3,10 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::Parser;
-use datapath_tests::bench::{self, Part, Plan, Results};
+use datapath_tests::{
+    bench::{self, Part, Plan, Results},
+    budgets,
+};
 
 /// Measures datapath against iptables, nftables and docker-proxy, side by side.
 #[derive(Parser)]
@@ -26,10 +29,16 @@ struct Arguments {
     /// Measure nothing: draw what results.json there has
     #[arg(long, requires = "save")]
     draw: bool,
+    /// Measure nothing: make what the verifier reads of each program now its budget
+    #[arg(long)]
+    budgets: bool,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if arguments.budgets {
+        return renew_budgets();
+    }
     let results = if arguments.draw {
         Results::default()
     } else {
@@ -54,4 +63,19 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     ExitCode::SUCCESS
+}
+
+fn renew_budgets() -> ExitCode {
+    let renewed = budgets::count().and_then(|counts| {
+        let former = budgets::read().unwrap_or_default();
+        print!("{}", budgets::compare(&counts, &former).0);
+        budgets::write(&counts)
+    });
+    match renewed {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }

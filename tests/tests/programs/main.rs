@@ -22,3 +22,4 @@ mod ports;
 mod shortcut;
 mod test_run;
 mod timeouts;
+mod verified;
