@@ -4,7 +4,9 @@ use core::ffi::c_void;
 
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
-    helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_ns, bpf_loop},
+    helpers::generated::{
+        bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns, bpf_loop,
+    },
 };
 
 /// A map's entry is inserted, or replaced.
@@ -12,9 +14,17 @@ pub const ANY: u64 = 0;
 /// A map's entry is inserted, or it is an error.
 pub const NOEXIST: u64 = BPF_NOEXIST as u64;
 
-/// `CLOCK_MONOTONIC`, in nanoseconds.
+/// `CLOCK_MONOTONIC` as of the last tick, in nanoseconds: up to 10 ms late, which no timeout minds, and read from memory
+/// where [`precisely_now`] asks the clock itself.
 #[inline(always)]
 pub fn now() -> u64 {
+    // SAFETY: takes nothing, returns a number.
+    unsafe { bpf_ktime_get_coarse_ns() }
+}
+
+/// `CLOCK_MONOTONIC`, in nanoseconds, for what people compare.
+#[inline(always)]
+pub fn precisely_now() -> u64 {
     // SAFETY: takes nothing, returns a number.
     unsafe { bpf_ktime_get_ns() }
 }

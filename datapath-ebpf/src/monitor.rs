@@ -34,7 +34,7 @@ pub fn tell<P: Packet>(packet: &P, reason: Reason) {
 
 #[inline(never)]
 fn write<P: Packet>(packet: &P, reason: u32, until: u64) {
-    let now = bpf::now();
+    let now = bpf::precisely_now();
     if now >= until {
         return;
     }

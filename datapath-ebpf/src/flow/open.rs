@@ -21,8 +21,8 @@ use crate::{
     parse::Headers,
 };
 
-/// Longer than it takes to put both entries of a flow in place.
-const OPENING: u64 = SECOND / 100;
+/// Longer than it takes to put both entries of a flow in place, by a clock that goes in steps of up to 10 ms.
+const OPENING: u64 = SECOND / 50;
 
 /// What is to be opened.
 pub struct Opening<F: Family> {
