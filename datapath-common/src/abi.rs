@@ -21,7 +21,7 @@ use crate::{
     shown::Shown,
     tuple::{Endpoints, Tuple},
     uplink::UplinkAddresses,
-    way::{Endpoint, Hop, HopKey},
+    way::{Cards, Endpoint, Hop, HopKey},
 };
 
 /// Raised with every change of a map's layout or meaning. A service that finds another version pinned
@@ -74,6 +74,7 @@ abi! {
     Settings = 96,
     Shown = 128,
     Endpoint = 16,
+    Cards = 96,
     Hop = 40,
     HopKey<V4> = 8,
     HopKey<V6> = 32,

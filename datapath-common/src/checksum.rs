@@ -49,6 +49,16 @@ pub const fn mend_udp(checksum: u16, difference: u32) -> u16 {
     }
 }
 
+/// The pseudo-header's sum as the checksum's field holds it while the rest is still to be added (the kernel's
+/// `CHECKSUM_PARTIAL`). `addresses` is what both add to a sum; `length` counts from the transport's header on.
+#[must_use]
+#[inline(always)]
+pub const fn pseudo_header(addresses: u32, protocol: u8, length: u16) -> u16 {
+    let words =
+        u16::from_ne_bytes([0, protocol]) as u32 + u16::from_ne_bytes(length.to_be_bytes()) as u32;
+    fold32(add(addresses, words))
+}
+
 #[inline(always)]
 const fn fold64(sum: u64) -> u32 {
     let sum = (sum & 0xffff_ffff) + (sum >> 32);
@@ -107,6 +117,19 @@ mod tests {
             let summed = anew(&rest, &to);
             // Ones' complement has two zeros.
             prop_assert!(after == summed || (after ^ summed) == 0xffff && (after == 0 || summed == 0));
+        }
+
+        /// The pseudo-header's sum is what the whole checksum over nothing else is the complement of.
+        #[test]
+        fn the_pseudo_header_is_summed_as_others_do(src: [u8; 4], dst: [u8; 4], protocol: u8, length: u16) {
+            let addresses = add(u32::from_ne_bytes(src), u32::from_ne_bytes(dst));
+            let summed = Sum16BitWords::new()
+                .add_4bytes(src)
+                .add_4bytes(dst)
+                .add_2bytes([0, protocol])
+                .add_2bytes(length.to_be_bytes())
+                .ones_complement();
+            prop_assert_eq!(pseudo_header(addresses, protocol, length), !summed);
         }
 
         /// A wrong checksum stays wrong.

@@ -49,6 +49,10 @@ pub mod maps {
     pub const HOPS4: &str = "HOPS4";
     /// Next hops outside, IPv6.
     pub const HOPS6: &str = "HOPS6";
+    /// Ports whose endpoint takes frames from the driver's level.
+    pub const FRAME_PORTS: &str = "FRAME_PORTS";
+    /// The uplinks' Ethernet addresses.
+    pub const CARDS: &str = "CARDS";
     /// What processes of the host dialled over IPv4, by socket and endpoint.
     pub const PEERS4: &str = "PEERS4";
     /// What they dialled over IPv6.
@@ -93,6 +97,8 @@ pub mod maps {
         ENDPOINTS6,
         HOPS4,
         HOPS6,
+        FRAME_PORTS,
+        CARDS,
         PEERS4,
         PEERS6,
         SHOWN,
@@ -107,6 +113,8 @@ pub mod maps {
 
 /// Programs.
 pub mod programs {
+    /// XDP of an uplink.
+    pub const UPLINK_XDP: &str = "uplink_xdp";
     /// TC ingress of an uplink.
     pub const UPLINK_INGRESS: &str = "uplink_ingress";
     /// TC egress of an uplink.
@@ -139,6 +147,7 @@ mod tests {
             .iter()
             .chain(super::programs::CLASSIFIERS)
             .chain(super::programs::HOST)
+            .chain([&super::programs::UPLINK_XDP])
         {
             assert!(name.len() <= 15, "{name}");
         }

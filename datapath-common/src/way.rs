@@ -14,6 +14,44 @@ pub const HOP_LIFETIME: u64 = 2;
 /// An Ethernet address.
 pub type Mac = [u8; 6];
 
+/// How many uplinks may have a program at the driver's level.
+pub const MAX_CARDS: usize = 8;
+
+/// An uplink's own Ethernet address.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Card {
+    /// The uplink; 0 for an unused place.
+    pub ifindex: u32,
+    /// Its address.
+    pub mac: Mac,
+    /// Always 0.
+    pub zero: u16,
+}
+
+/// The addresses of all uplinks that have a program at the driver's level, where the kernel has not yet compared
+/// the frame's with them.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cards {
+    /// The uplinks; those not in use are zero.
+    pub cards: [Card; MAX_CARDS],
+}
+
+impl Cards {
+    /// The address of an uplink, if it is one of them.
+    #[must_use]
+    #[inline(always)]
+    pub fn mac(&self, ifindex: u32) -> Option<Mac> {
+        for card in &self.cards {
+            if card.ifindex == ifindex {
+                return Some(card.mac);
+            }
+        }
+        None
+    }
+}
+
 /// An endpoint behind a bridge's port, found by its address.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use crate::{
     bpf::ANY,
     maps::{self, Maps, SETTINGS, Work},
     nat::rewrite::HEADER_CHECKSUM,
-    packet::{Packet, reshape::Reshape},
+    packet::{Buffered, Packet, reshape::Reshape},
     parse::{Headers, Kind},
 };
 
@@ -36,7 +36,7 @@ pub fn is_allowed<F: Family>() -> bool {
 /// Into the endpoint that has `work.to.dst`, at once, if it is known where it is. Otherwise the stack takes it
 /// there.
 #[inline(always)]
-pub fn to_endpoint<P: Packet, F: Maps>(packet: &mut P, work: &Work<F>) -> Result<(), Reason> {
+pub fn to_endpoint<P: Buffered, F: Maps>(packet: &mut P, work: &Work<F>) -> Result<(), Reason> {
     if !is_allowed::<F>() || !is_plain(&work.headers) {
         return Ok(());
     }
@@ -54,7 +54,7 @@ pub fn to_endpoint<P: Packet, F: Maps>(packet: &mut P, work: &Work<F>) -> Result
 /// Out of the bridge that leads to `work.to.dst`, which the kernel's neighbour table resolves. For packets
 /// whose source is the host's already: one that re-entered the stack would be a martian there.
 #[inline(always)]
-pub fn to_neighbour<P: Packet, F: Maps>(packet: &mut P, work: &Work<F>) -> Result<(), Reason> {
+pub fn to_neighbour<P: Buffered, F: Maps>(packet: &mut P, work: &Work<F>) -> Result<(), Reason> {
     let network = maps::network::<F>(&work.to.dst).ok_or(Reason::NoNetwork)?;
     one_hop_less(packet, &work.headers)?;
     packet.redirect_neighbour::<F>(network.bridge, &work.to.dst)
@@ -73,7 +73,7 @@ pub fn to_route<P: Reshape, F: Family>(
 
 /// Out of the uplink, with the header of the frames that went this way before.
 #[inline(always)]
-pub fn to_hop<P: Packet, F: Family>(
+pub fn to_hop<P: Buffered, F: Family>(
     packet: &mut P,
     headers: &Headers<F>,
     hop: &Hop,
@@ -156,14 +156,14 @@ fn is_from(endpoint: &Endpoint, port: u32, frame: &[Mac; 2]) -> bool {
 
 /// Whether nothing in the packet asks for more than its addresses and ports to be looked at.
 #[inline(always)]
-fn is_plain<F: Family>(headers: &Headers<F>) -> bool {
+pub fn is_plain<F: Family>(headers: &Headers<F>) -> bool {
     let transport = matches!(headers.kind, Kind::Tcp | Kind::Udp | Kind::Query);
     transport && !headers.fragmented && headers.l4 - headers.l3 == F::HEADER
 }
 
 /// Whether the packet has a hop left to live, and fits the interface, which is still there.
 #[inline(always)]
-fn may_go_on<P: Packet, F: Family>(
+pub fn may_go_on<P: Packet, F: Family>(
     packet: &P,
     headers: &Headers<F>,
     ifindex: u32,
@@ -174,7 +174,10 @@ fn may_go_on<P: Packet, F: Family>(
 
 /// Counts the hop limit (IPv4's time to live) down. A packet that has no hop left ends here.
 #[inline(always)]
-fn one_hop_less<P: Packet, F: Family>(packet: &mut P, headers: &Headers<F>) -> Result<(), Reason> {
+pub fn one_hop_less<P: Packet, F: Family>(
+    packet: &mut P,
+    headers: &Headers<F>,
+) -> Result<(), Reason> {
     let offset = headers.l3 + F::HOP_LIMIT;
     let old: u8 = packet.read(offset)?;
     if old <= 1 {

@@ -11,6 +11,7 @@
 
 mod alarm;
 mod bpf;
+mod driver;
 mod flow;
 mod forward;
 mod guard;
@@ -25,12 +26,18 @@ mod report;
 mod socket;
 
 use aya_ebpf::{
-    macros::{cgroup_sock_addr, classifier},
-    programs::{SockAddrContext, TcContext},
+    macros::{cgroup_sock_addr, classifier, xdp},
+    programs::{SockAddrContext, TcContext, XdpContext},
 };
 use datapath_common::family::{V4, V6};
-use packet::tc::Tc;
+use packet::{tc::Tc, xdp::Xdp};
 use socket::Call;
+
+/// What arrives from outside, at the driver's level.
+#[xdp]
+pub fn uplink_xdp(ctx: XdpContext) -> u32 {
+    pipeline::uplink_xdp(Xdp::new(ctx))
+}
 
 /// What arrives from outside.
 #[classifier]

@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
-    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray},
+    btf_maps::{Array, DevMapHash, HashMap, LpmTrie, LruHashMap, PerCpuArray},
     macros::btf_map,
 };
 use datapath_common::{
@@ -19,7 +19,7 @@ use datapath_common::{
     shown::{self, Shown},
     tuple::{Endpoints, Tuple},
     uplink::{UplinkAddress, UplinkAddresses},
-    way::{Endpoint, Hop, HopKey, MAX_ENDPOINTS, MAX_HOPS},
+    way::{Cards, Endpoint, Hop, HopKey, MAX_ENDPOINTS, MAX_HOPS, Mac},
 };
 
 use crate::{
@@ -93,6 +93,14 @@ pub static REASONS: PerCpuArray<ReasonCount, { Reason::PLACES as usize }> = PerC
 /// Counters by binding slot.
 #[btf_map]
 pub static BINDING_STATS: PerCpuArray<BindingStats, BINDING_SLOTS> = PerCpuArray::new();
+
+/// The ports whose endpoint takes frames from the driver's level, by index. When full, packets to the others go by the
+/// stack. The kernel takes out what goes away.
+#[btf_map]
+pub static FRAME_PORTS: DevMapHash<{ MAX_ENDPOINTS as usize }> = DevMapHash::new();
+/// The uplinks' own Ethernet addresses, one entry.
+#[btf_map]
+static CARDS: Array<Cards, 1> = Array::new();
 
 macro_rules! family_maps {
     ($family:ty: $flows:ident $half:ident $bindings:ident $allowed:ident $mappings:ident $fragments:ident
@@ -246,6 +254,12 @@ pub fn network<F: Maps>(addr: &F::Addr) -> Option<&'static Network> {
 pub fn local<F: Maps>(addr: &F::Addr) -> Option<LocalAddress> {
     // SAFETY: copied at once; the entry's memory outlives the program's run.
     unsafe { F::locals().get(addr) }.copied()
+}
+
+/// The Ethernet address of an uplink that has a program at the driver's level.
+#[inline(always)]
+pub fn card(ifindex: u32) -> Option<Mac> {
+    CARDS.get(0)?.mac(ifindex)
 }
 
 /// The endpoint that has an address, if it is known where it is.

@@ -2,6 +2,7 @@
 //!
 //! | hook | body |
 //! |---|---|
+//! | uplink, driver | [`driver::meet`]: known flows into their endpoint, early drops, all else to the next line |
 //! | uplink, ingress | [`from_world`]: published ports, and answers to masqueraded flows |
 //! | uplink, egress | [`to_world`]: masquerade, answers from published ports, the leak guard |
 //! | endpoint's port, ingress | [`shortcut`]: known flows out by the uplink at once, all else to the bridge |
@@ -14,13 +15,27 @@ use datapath_common::{
 };
 
 use crate::{
-    bpf, flow, forward, guard,
+    bpf, driver, flow, forward, guard,
     maps::Maps,
     nat::{fragment, hairpin, icmp_error, masquerade, nat64::Across, own, publish, rewrite},
-    packet::{Packet, reshape::Reshape},
+    packet::{Buffered, Packet as _, reshape::Reshape, xdp::Xdp},
     parse::{Kind, Parse, parse},
     report,
 };
+
+/// Entry of the program of that name. What it leaves alone is counted where the stack has it.
+#[inline(always)]
+pub fn uplink_xdp(mut packet: Xdp) -> u32 {
+    let done = match packet.ethertype() {
+        V4::ETHERTYPE => driver::meet::<V4>(&mut packet),
+        V6::ETHERTYPE => driver::meet::<V6>(&mut packet),
+        _ => None,
+    };
+    match done {
+        Some(reason) => report::finish(&packet, reason) as u32,
+        None => report::go_on(&packet) as u32,
+    }
+}
 
 /// Entry of the program of that name.
 #[inline(always)]
@@ -35,9 +50,9 @@ pub fn uplink_ingress<P: Reshape>(mut packet: P) -> i32 {
 
 /// Entry of the program of that name.
 #[inline(always)]
-pub fn uplink_egress<P: Packet>(mut packet: P) -> i32 {
+pub fn uplink_egress<P: Buffered>(mut packet: P) -> i32 {
     if packet.is_handed_over() {
-        return report::go_on();
+        return report::go_on(&packet);
     }
     let reason = match packet.ethertype() {
         V4::ETHERTYPE => to_world::<P, V4>(&mut packet),
@@ -60,9 +75,9 @@ pub fn bridge_ingress<P: Reshape>(mut packet: P) -> i32 {
 
 /// Entry of the program of that name. What it does not send on itself is counted where the bridge has it.
 #[inline(always)]
-pub fn veth_ingress<P: Packet>(mut packet: P) -> i32 {
+pub fn veth_ingress<P: Buffered>(mut packet: P) -> i32 {
     if packet.has_vlan() {
-        return report::go_on();
+        return report::go_on(&packet);
     }
     let sent = match packet.ethertype() {
         V4::ETHERTYPE => shortcut::<P, V4>(&mut packet),
@@ -71,7 +86,7 @@ pub fn veth_ingress<P: Packet>(mut packet: P) -> i32 {
     };
     match sent {
         Some(reason) => report::finish(&packet, reason),
-        None => report::go_on(),
+        None => report::go_on(&packet),
     }
 }
 
@@ -120,12 +135,12 @@ fn arrive<P: Reshape, F: Across>(packet: &mut P) -> Result<Reason, Reason> {
 }
 
 #[inline(never)]
-fn to_world<P: Packet, F: Maps + Parse>(packet: &mut P) -> Reason {
+fn to_world<P: Buffered, F: Maps + Parse>(packet: &mut P) -> Reason {
     report::reason(leave::<P, F>(packet))
 }
 
 #[inline(always)]
-fn leave<P: Packet, F: Maps + Parse>(packet: &mut P) -> Result<Reason, Reason> {
+fn leave<P: Buffered, F: Maps + Parse>(packet: &mut P) -> Result<Reason, Reason> {
     let work = F::work().ok_or(Reason::TableFull)?;
     if let Err(reason) = parse::<P, F>(packet, &mut work.headers) {
         return Err(guard::unparsed::<P, F>(packet, reason));
@@ -173,7 +188,7 @@ fn leave<P: Packet, F: Maps + Parse>(packet: &mut P) -> Result<Reason, Reason> {
 }
 
 #[inline(never)]
-fn shortcut<P: Packet, F: Maps + Parse>(packet: &mut P) -> Option<Reason> {
+fn shortcut<P: Buffered, F: Maps + Parse>(packet: &mut P) -> Option<Reason> {
     if !forward::is_allowed::<F>() {
         return None;
     }

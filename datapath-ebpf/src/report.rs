@@ -1,6 +1,5 @@
 //! The end of every packet: its reason is counted, and becomes the hook's action.
 
-use aya_ebpf::bindings::{TC_ACT_REDIRECT, TC_ACT_SHOT, TC_ACT_UNSPEC};
 use datapath_common::reason::{Outcome, Reason};
 
 use crate::{alarm, maps::REASONS, monitor, packet::Packet};
@@ -14,19 +13,18 @@ pub fn reason(end: Result<Reason, Reason>) -> Reason {
     reason
 }
 
-/// The packet goes to the next program on the hook, and on through the stack, uncounted.
+/// The packet goes on through the stack, uncounted.
 #[inline(always)]
-pub const fn go_on() -> i32 {
-    TC_ACT_UNSPEC
+pub fn go_on<P: Packet>(packet: &P) -> i32 {
+    packet.action(Outcome::Pass)
 }
 
-/// Counts the packet and says what the kernel is to do with it. What is not dropped goes to the next program
-/// on the hook (`TCX_NEXT`), if any, and on through the stack.
+/// Counts the packet and says what the kernel is to do with it.
 #[inline(always)]
 pub fn finish<P: Packet>(packet: &P, reason: Reason) -> i32 {
     if reason == Reason::FragmentWaits && packet.has_waited() {
         // Counted when it began.
-        return TC_ACT_REDIRECT;
+        return packet.action(Outcome::Pass);
     }
     if let Some(count) = REASONS.get_ptr_mut(reason as u32) {
         // SAFETY: this CPU's own place in an array; nothing else runs on it meanwhile.
@@ -35,15 +33,11 @@ pub fn finish<P: Packet>(packet: &P, reason: Reason) -> i32 {
             (*count).bytes += u64::from(packet.len());
         }
     }
-    match reason.outcome() {
-        Outcome::Translate | Outcome::Pass if packet.is_redirected() => TC_ACT_REDIRECT,
-        Outcome::Translate | Outcome::Pass => TC_ACT_UNSPEC,
-        Outcome::Drop => {
-            monitor::tell(packet, reason);
-            if reason.is_alarming() {
-                alarm::raise(packet, reason);
-            }
-            TC_ACT_SHOT
+    if reason.outcome() == Outcome::Drop {
+        monitor::tell(packet, reason);
+        if reason.is_alarming() {
+            alarm::raise(packet, reason);
         }
     }
+    packet.action(reason.outcome())
 }

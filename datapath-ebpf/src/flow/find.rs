@@ -2,6 +2,7 @@
 
 use datapath_common::{
     conntrack::Flow,
+    family::Family,
     settings::{Settings, slots},
     tuple::{Direction, Endpoints, Tuple},
 };
@@ -50,6 +51,52 @@ pub fn find<F: Maps>(
     }
     track::track(flow, headers, &tuple, direction, tier, now);
     Some(())
+}
+
+/// What is known of a packet's flow by a look that changes nothing.
+pub enum Known<F: Family> {
+    /// It lives, and is established.
+    Established(Established<F>),
+    /// There is one, but it is half-open, or over: [`find`] knows what to do about it.
+    Otherwise,
+    /// There is none.
+    Not,
+}
+
+/// An established flow's entry, for the packet that it was found by.
+pub struct Established<F: Family> {
+    /// What the packet's addresses and ports become.
+    pub to: Endpoints<F>,
+    entry: *mut Flow<F>,
+}
+
+/// Looks for the packet's flow.
+#[inline(always)]
+pub fn established<F: Maps>(headers: &Headers<F>, direction: Direction, now: u64) -> Known<F> {
+    let tuple = Tuple::new(&headers.endpoints, headers.protocol, direction);
+    let Some(entry) = F::flows().get_ptr_mut(&tuple) else {
+        return match F::half().get_ptr(&tuple) {
+            Some(_) => Known::Otherwise,
+            None => Known::Not,
+        };
+    };
+    // SAFETY: as in `find`.
+    let flow = unsafe { &*entry };
+    if !is_alive(flow, direction, Tier::Established, now) {
+        return Known::Otherwise;
+    }
+    Known::Established(Established { to: flow.to, entry })
+}
+
+impl<F: Maps> Established<F> {
+    /// Follows the flow's state by the packet.
+    #[inline(always)]
+    pub fn follow(self, headers: &Headers<F>, direction: Direction, now: u64) {
+        let tuple = Tuple::new(&headers.endpoints, headers.protocol, direction);
+        // SAFETY: as in `find`.
+        let flow = unsafe { &mut *self.entry };
+        track::track(flow, headers, &tuple, direction, Tier::Established, now);
+    }
 }
 
 /// Whether the flow still means something: nothing that it depends on has changed, and it is in use.

@@ -7,5 +7,5 @@ mod find;
 mod open;
 mod track;
 
-pub use find::find;
+pub use find::{Established, Known, established, find};
 pub use open::{Opening, is_taken, may_open, open};

@@ -12,7 +12,7 @@ use datapath_common::{
 use super::{rewrite, wait};
 use crate::{
     maps::{self, Maps},
-    packet::Packet,
+    packet::Buffered,
     parse::Headers,
 };
 
@@ -59,7 +59,7 @@ fn leave_note<F: Maps>(
 
 /// A later fragment takes the addresses that the first took, which it leaves in `to`.
 #[inline(never)]
-pub fn follow<P: Packet, F: Maps>(
+pub fn follow<P: Buffered, F: Maps>(
     packet: &mut P,
     headers: &Headers<F>,
     to: &mut Endpoints<F>,
@@ -86,7 +86,7 @@ pub fn follow<P: Packet, F: Maps>(
 /// A later fragment from an endpoint to somebody outside, at the bridge: here it can still wait for its first to
 /// leave by the uplink.
 #[inline(never)]
-pub fn outward<P: Packet, F: Maps>(packet: &mut P, headers: &Headers<F>, now: u64) -> Reason {
+pub fn outward<P: Buffered, F: Maps>(packet: &mut P, headers: &Headers<F>, now: u64) -> Reason {
     let since = packet.waits_since();
     let (src, dst) = (&headers.endpoints.src, &headers.endpoints.dst);
     let leaves = dst.is_unicast()
@@ -105,7 +105,7 @@ pub fn outward<P: Packet, F: Maps>(packet: &mut P, headers: &Headers<F>, now: u6
 /// To an address of the host it may be a datagram for the host itself, which the kernel puts together; from an
 /// endpoint it may not leave as it is.
 #[inline(always)]
-fn without_note<P: Packet, F: Maps>(
+fn without_note<P: Buffered, F: Maps>(
     packet: &mut P,
     headers: &Headers<F>,
     direction: Direction,

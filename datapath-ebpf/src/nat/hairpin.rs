@@ -16,7 +16,7 @@ use super::{allow, fragment, icmp_error, mapping, masquerade, nat64::Across, pub
 use crate::{
     bpf, flow, forward,
     maps::{self, Maps, Work},
-    packet::{Packet, reshape::Reshape},
+    packet::{Buffered, reshape::Reshape},
     parse::Kind,
 };
 
@@ -48,7 +48,7 @@ pub fn turn<P: Reshape, F: Across>(
 }
 
 #[inline(always)]
-fn pass<P: Packet, F: Maps>(
+fn pass<P: Buffered, F: Maps>(
     packet: &mut P,
     work: &mut Work<F>,
     from: &Network,
@@ -67,7 +67,7 @@ fn pass<P: Packet, F: Maps>(
 }
 
 #[inline(always)]
-fn follow<P: Packet, F: Maps>(
+fn follow<P: Buffered, F: Maps>(
     packet: &mut P,
     work: &mut Work<F>,
     now: u64,
@@ -91,7 +91,7 @@ fn follow<P: Packet, F: Maps>(
 
 /// Opens the flow that a first packet to a published port asks for.
 #[inline(always)]
-fn open<P: Packet, F: Maps>(
+fn open<P: Buffered, F: Maps>(
     packet: &P,
     work: &mut Work<F>,
     from: &Network,

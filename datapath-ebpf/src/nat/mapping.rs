@@ -16,7 +16,7 @@ use super::masquerade;
 use crate::{
     bpf::{self, NOEXIST},
     maps::{self, Maps, SETTINGS},
-    packet::Packet,
+    packet::Buffered,
     parse::Headers,
 };
 
@@ -41,7 +41,7 @@ pub fn is_independent(protocol: u8) -> bool {
 ///
 /// Verifier: a port and a reason returned in one register would be put together from a pointer's bits.
 #[inline(never)]
-pub fn port<P: Packet, F: Maps>(
+pub fn port<P: Buffered, F: Maps>(
     packet: &P,
     headers: &Headers<F>,
     source: &UplinkAddress<F>,
@@ -150,7 +150,7 @@ struct Search<'a, P, F: Maps> {
 }
 
 /// One attempt: the port that is wished for, then others. Says whether the search is over.
-extern "C" fn attempt<P: Packet, F: Maps>(number: u64, search: &mut Search<'_, P, F>) -> i64 {
+extern "C" fn attempt<P: Buffered, F: Maps>(number: u64, search: &mut Search<'_, P, F>) -> i64 {
     let from = &search.headers.endpoints;
     let protocol = search.headers.protocol;
     let port = match number {

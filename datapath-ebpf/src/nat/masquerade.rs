@@ -14,12 +14,12 @@ use super::{mapping, own, publish};
 use crate::{
     flow,
     maps::{self, Maps, Work},
-    packet::{Packet, SocketTuple},
+    packet::{Buffered, SocketTuple},
 };
 
 /// Opens the flow that an endpoint's first packet asks for.
 #[inline(always)]
-pub fn open<P: Packet, F: Maps>(
+pub fn open<P: Buffered, F: Maps>(
     packet: &P,
     work: &mut Work<F>,
     network: &Network,
@@ -89,7 +89,7 @@ pub fn prepare<F: Maps>(work: &mut Work<F>, uplink: u32, now: u64) {
 
 /// Takes the port that this inside address and port shows to everybody, so that no other will do.
 #[inline(always)]
-pub fn keep_port<P: Packet, F: Maps>(
+pub fn keep_port<P: Buffered, F: Maps>(
     packet: &P,
     work: &mut Work<F>,
     now: u64,
@@ -102,7 +102,7 @@ pub fn keep_port<P: Packet, F: Maps>(
 
 /// Opens what is prepared, on a source port that nobody else has. `work.outer` is what an answer answers to.
 #[inline(never)]
-pub fn claim<P: Packet, F: Maps>(packet: &P, work: &mut Work<F>) -> Result<(), Reason> {
+pub fn claim<P: Buffered, F: Maps>(packet: &P, work: &mut Work<F>) -> Result<(), Reason> {
     let Work {
         headers,
         to,
@@ -123,7 +123,7 @@ pub fn claim<P: Packet, F: Maps>(packet: &P, work: &mut Work<F>) -> Result<(), R
 
 /// Whether a port may be taken as a source: not 0, not a published one, not a socket's of the host.
 #[inline(never)]
-pub fn usable<P: Packet, F: Maps>(
+pub fn usable<P: Buffered, F: Maps>(
     packet: &P,
     protocol: u8,
     addr: &F::Addr,

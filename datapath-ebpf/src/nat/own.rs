@@ -16,7 +16,7 @@ use super::{mapping, masquerade, rewrite};
 use crate::{
     flow,
     maps::{self, Maps, SHOWN, Work},
-    packet::Packet,
+    packet::Buffered,
     parse::{Headers, Kind},
 };
 
@@ -46,7 +46,7 @@ pub fn note(port: u16) {
 
 /// A packet of the host's own that leaves by an uplink: translated if its flow is, or has to be from now on.
 #[inline(always)]
-pub fn leave<P: Packet, F: Maps>(
+pub fn leave<P: Buffered, F: Maps>(
     packet: &mut P,
     work: &mut Work<F>,
     now: u64,
@@ -71,7 +71,7 @@ pub fn leave<P: Packet, F: Maps>(
 
 /// Opens a flow for it, if the answers would find one already.
 #[inline(never)]
-fn open<P: Packet, F: Maps>(packet: &P, work: &mut Work<F>, now: u64) -> Result<(), Reason> {
+fn open<P: Buffered, F: Maps>(packet: &P, work: &mut Work<F>, now: u64) -> Result<(), Reason> {
     let asked = &work.headers.endpoints;
     let protocol = work.headers.protocol;
     let local = maps::local::<F>(&asked.src).ok_or(Reason::NotOurs)?;

@@ -14,6 +14,7 @@ use super::allow;
 use crate::{
     flow::{self, Opening},
     maps::{self, Maps, Work},
+    parse::Headers,
 };
 
 /// Opens the flow that a first packet to a published port asks for, or prepares it for an endpoint of the other
@@ -28,15 +29,7 @@ pub fn open<F: Maps>(work: &mut Work<F>, now: u64) -> Result<(), Reason> {
         ..
     } = work;
     let from = &headers.endpoints;
-    let binding = binding::<F>(&from.dst, from.dport, headers.protocol).ok_or(Reason::NotOurs)?;
-    if !from.src.is_unicast() {
-        return Err(Reason::Martian);
-    }
-    may_reach::<F>(&binding.to)?;
-    allow::check(binding, &from.src)?;
-    if !flow::may_open(headers) {
-        return Err(Reason::NoFlow);
-    }
+    let binding = asked(headers)?;
     *opening = Opening {
         tuple: Tuple::new(from, headers.protocol, Direction::ToEndpoint),
         to: Endpoints {
@@ -63,6 +56,22 @@ pub fn open<F: Maps>(work: &mut Work<F>, now: u64) -> Result<(), Reason> {
     }
     *to = opening.to;
     Ok(())
+}
+
+/// The binding that a packet of no flow asks for, if it may.
+#[inline(always)]
+pub fn asked<F: Maps>(headers: &Headers<F>) -> Result<&'static Binding<F>, Reason> {
+    let from = &headers.endpoints;
+    let binding = binding::<F>(&from.dst, from.dport, headers.protocol).ok_or(Reason::NotOurs)?;
+    if !from.src.is_unicast() {
+        return Err(Reason::Martian);
+    }
+    may_reach::<F>(&binding.to)?;
+    allow::check(binding, &from.src)?;
+    if !flow::may_open(headers) {
+        return Err(Reason::NoFlow);
+    }
+    Ok(binding)
 }
 
 /// Whether anybody but the host may reach this endpoint: those of an internal network are nobody's.

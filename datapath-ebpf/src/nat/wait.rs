@@ -6,7 +6,7 @@
 
 use aya_ebpf::{btf_maps::PerCpuArray, macros::btf_map};
 
-use crate::packet::Packet;
+use crate::packet::Buffered;
 
 /// A millisecond, nearly: what a waiting fragment's age is counted in.
 const TICK: u64 = 1 << 20;
@@ -30,9 +30,9 @@ struct Waiting {
 static WAITING: PerCpuArray<Waiting, 1> = PerCpuArray::new();
 
 /// Sends a fragment round once more, unless it has waited for long enough, or too many do. `since` is what
-/// [`Packet::waits_since`] said.
+/// [`Buffered::waits_since`] said.
 #[inline(never)]
-pub fn again<P: Packet>(packet: &mut P, since: Option<u8>, now: u64) -> bool {
+pub fn again<P: Buffered>(packet: &mut P, since: Option<u8>, now: u64) -> bool {
     let Some(waiting) = WAITING.get_ptr_mut(0) else {
         return false;
     };

@@ -1,9 +1,18 @@
 //! A packet, whatever program type carries it: reading, writing, checksums. No protocol is known here.
+//!
+//! What only one program type can do is not in [`Packet`]: [`Buffered`] is for packets in a socket buffer (TC), and
+//! what the driver's level (XDP) can do stands with [`xdp::Xdp`].
 
 pub mod reshape;
 pub mod tc;
+pub mod xdp;
 
-use datapath_common::{checksum, event::HEAD, family::Family, reason::Reason};
+use datapath_common::{
+    checksum,
+    event::HEAD,
+    family::Family,
+    reason::{Outcome, Reason},
+};
 
 /// What a checksum's covered change was, since the kernel treats the two differently where the hardware is
 /// still to fill the checksum in (`CHECKSUM_PARTIAL`): then the field holds the pseudo-header's sum alone.
@@ -55,6 +64,20 @@ pub trait Packet {
     /// Adds a change that no checksum in the packet makes up for to the sum that the network card made of the
     /// whole packet, if it made one (`CHECKSUM_COMPLETE`).
     fn add_to_sum(&mut self, difference: u32);
+    /// Whether an interface exists and takes packets of this size, cut in segments if it is a train of them.
+    fn fits(&self, ifindex: u32) -> bool;
+    /// Tells the service's log that it was dropped.
+    fn log(&self, reason: Reason);
+    /// Whether it was here before, and went back into the queue ([`Buffered::requeue`]).
+    fn has_waited(&self) -> bool {
+        false
+    }
+    /// What the kernel is to be told to do with it.
+    fn action(&self, outcome: Outcome) -> i32;
+}
+
+/// A packet in a socket buffer: the stack's routes, neighbours and sockets are at hand.
+pub trait Buffered: Packet {
     /// Sends it out of an interface, to a neighbour that the kernel resolves. Nothing is done to it afterwards.
     fn redirect_neighbour<F: Family>(
         &mut self,
@@ -62,31 +85,19 @@ pub trait Packet {
         neighbour: &F::Addr,
     ) -> Result<(), Reason>;
     /// Sends it out of an interface as it is, its Ethernet header included. The program at that interface's
-    /// egress knows by [`Packet::is_handed_over`] that it is done with.
+    /// egress knows by [`Buffered::is_handed_over`] that it is done with.
     fn redirect(&mut self, ifindex: u32) -> Result<(), Reason>;
     /// Sends it into the other network namespace that a veth interface's peer is in, as if it had arrived there.
     fn redirect_peer(&mut self, ifindex: u32) -> Result<(), Reason>;
     /// Whether it was sent somewhere.
     fn is_redirected(&self) -> bool;
-    /// Whether [`Packet::redirect`] sent it here. Asking takes the mark off.
+    /// Whether [`Buffered::redirect`] sent it here. Asking takes the mark off.
     fn is_handed_over(&mut self) -> bool;
     /// Puts it at the end of the queue of the interface that it came in by, marked with `since`, so that this hook
-    /// sees it again. `false` where the hook cannot.
-    fn requeue(&mut self, _since: u8) -> bool {
-        false
-    }
-    /// The mark that [`Packet::requeue`] left. Asking takes it off.
-    fn waits_since(&mut self) -> Option<u8> {
-        None
-    }
-    /// Whether it was marked when it came.
-    fn has_waited(&self) -> bool {
-        false
-    }
-    /// Whether an interface exists and takes packets of this size, cut in segments if it is a train of them.
-    fn fits(&self, ifindex: u32) -> bool;
-    /// Tells the service's log that it was dropped.
-    fn log(&self, reason: Reason);
+    /// sees it again. `false` where the kernel refuses.
+    fn requeue(&mut self, since: u8) -> bool;
+    /// The mark that [`Buffered::requeue`] left. Asking takes it off.
+    fn waits_since(&mut self) -> Option<u8>;
     /// Whether a socket of the host would take the packet of these endpoints: TCP or UDP, connected or not.
     fn host_socket<F: Family>(&self, protocol: u8, packet: &SocketTuple<F>) -> bool;
 }
@@ -103,4 +114,18 @@ pub struct SocketTuple<F: Family> {
     pub sport: u16,
     /// Destination port, network order.
     pub dport: u16,
+}
+
+/// Where a header lies between a packet's two ends; `None` for one beyond.
+#[inline(always)]
+fn place<T>(start: usize, end: usize, offset: u32) -> Option<*mut T> {
+    // Verifier: an offset must be bounded before it is added to a packet's pointer.
+    const REACH: u32 = 512;
+    // It also makes nothing of `place < end`, which `place + 1 <= end` would be compiled to.
+    let room = size_of::<T>().max(2);
+    if offset >= REACH {
+        return None;
+    }
+    let place = start + offset as usize;
+    (place + room <= end).then_some(place as *mut T)
 }

@@ -11,12 +11,12 @@ use aya_ebpf::{
 use datapath_common::{family::Family, reason::Reason};
 
 use super::{
-    Packet,
+    Buffered, Packet,
     tc::{HANDED_OVER, Tc},
 };
 
 /// What takes a socket buffer.
-pub trait Reshape: Packet {
+pub trait Reshape: Buffered {
     /// Makes it a packet of another family: between the Ethernet header and what follows the IP header there is
     /// room for an IP header of that family, which is for the caller to write.
     fn change_family<F: Family>(&mut self) -> Result<(), Reason>;
@@ -24,7 +24,7 @@ pub trait Reshape: Packet {
     /// there is one, is changed along.
     fn write_anew<T: Copy>(&mut self, offset: u32, value: &T) -> Result<(), Reason>;
     /// Sends it out of an interface by the route that the host has there. The program at that interface's egress
-    /// knows by [`Packet::is_handed_over`] that it is done with.
+    /// knows by [`Buffered::is_handed_over`] that it is done with.
     fn redirect_routed(&mut self, ifindex: u32) -> Result<(), Reason>;
     /// Bytes that each segment of a train has behind its headers, else 0.
     fn segment(&self) -> u32;

@@ -9,7 +9,7 @@ use core::{
 use aya_ebpf::{
     bindings::{
         __sk_buff, BPF_F_CURRENT_NETNS, BPF_F_INGRESS, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR,
-        TC_ACT_REDIRECT, bpf_redir_neigh, bpf_sock_tuple,
+        TC_ACT_REDIRECT, TC_ACT_SHOT, TC_ACT_UNSPEC, bpf_redir_neigh, bpf_sock_tuple,
     },
     helpers::generated::{
         bpf_check_mtu, bpf_csum_update, bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh,
@@ -18,9 +18,14 @@ use aya_ebpf::{
     },
     programs::TcContext,
 };
-use datapath_common::{event::HEAD, family::Family, proto, reason::Reason};
+use datapath_common::{
+    event::HEAD,
+    family::Family,
+    proto,
+    reason::{Outcome, Reason},
+};
 
-use super::{Covers, Packet, SocketTuple};
+use super::{Buffered, Covers, Packet, SocketTuple};
 
 /// `PACKET_HOST` of include/uapi/linux/if_packet.h.
 const PACKET_HOST: u32 = 0;
@@ -73,18 +78,10 @@ impl Tc {
     /// Where a header lies in the packet's linear part; `None` for one beyond, which only the helpers reach.
     #[inline(always)]
     fn place<T>(&self, offset: u32) -> Option<*mut T> {
-        // Verifier: an offset must be bounded before it is added to a packet's pointer.
-        const REACH: u32 = 512;
-        // It also makes nothing of `place < end`, which `place + 1 <= end` would be compiled to.
-        let room = size_of::<T>().max(2);
-        if offset >= REACH {
-            return None;
-        }
         // SAFETY: the kernel's context; the verifier turns the two into pointers.
         let (start, end) =
             unsafe { ((*self.skb()).data as usize, (*self.skb()).data_end as usize) };
-        let place = start + offset as usize;
-        (place + room <= end).then_some(place as *mut T)
+        super::place(start, end, offset)
     }
 
     /// What a redirecting helper answered.
@@ -217,6 +214,37 @@ impl Packet for Tc {
     }
 
     #[inline(always)]
+    fn fits(&self, ifindex: u32) -> bool {
+        let mut mtu = 0_u32;
+        let flags = if self.is_gso() { MTU_CHK_SEGS } else { 0 };
+        // SAFETY: the helper writes the interface's MTU there.
+        unsafe { bpf_check_mtu(self.skb().cast(), ifindex, &raw mut mtu, 0, flags) == 0 }
+    }
+
+    #[inline(always)]
+    fn log(&self, reason: Reason) {
+        // The service's half knows the reason by its number, and has the words.
+        aya_log_ebpf::warn!(&self.ctx, "{} {}", reason as u32, self.ifindex());
+    }
+
+    #[inline(always)]
+    fn has_waited(&self) -> bool {
+        self.waited
+    }
+
+    /// What is not dropped goes to the next program on the hook (`TCX_NEXT`), if any, and on through the stack.
+    #[inline(always)]
+    fn action(&self, outcome: Outcome) -> i32 {
+        match outcome {
+            Outcome::Translate | Outcome::Pass if self.redirected => TC_ACT_REDIRECT,
+            Outcome::Translate | Outcome::Pass => TC_ACT_UNSPEC,
+            Outcome::Drop => TC_ACT_SHOT,
+        }
+    }
+}
+
+impl Buffered for Tc {
+    #[inline(always)]
     fn redirect_neighbour<F: Family>(
         &mut self,
         ifindex: u32,
@@ -257,6 +285,11 @@ impl Packet for Tc {
     }
 
     #[inline(always)]
+    fn is_redirected(&self) -> bool {
+        self.redirected
+    }
+
+    #[inline(always)]
     fn is_handed_over(&mut self) -> bool {
         // SAFETY: the kernel's context.
         unsafe {
@@ -291,30 +324,6 @@ impl Packet for Tc {
         unsafe { (*self.skb()).tc_index = 0 };
         self.waited = true;
         Some(mark as u8)
-    }
-
-    #[inline(always)]
-    fn has_waited(&self) -> bool {
-        self.waited
-    }
-
-    #[inline(always)]
-    fn fits(&self, ifindex: u32) -> bool {
-        let mut mtu = 0_u32;
-        let flags = if self.is_gso() { MTU_CHK_SEGS } else { 0 };
-        // SAFETY: the helper writes the interface's MTU there.
-        unsafe { bpf_check_mtu(self.skb().cast(), ifindex, &raw mut mtu, 0, flags) == 0 }
-    }
-
-    #[inline(always)]
-    fn is_redirected(&self) -> bool {
-        self.redirected
-    }
-
-    #[inline(always)]
-    fn log(&self, reason: Reason) {
-        // The service's half knows the reason by its number, and has the words.
-        aya_log_ebpf::warn!(&self.ctx, "{} {}", reason as u32, self.ifindex());
     }
 
     #[inline(always)]

@@ -5,7 +5,10 @@ use std::net::IpAddr;
 use datapath_common::binding::Source;
 use serde::{Deserialize, Serialize};
 
-use crate::{model::Protocol, reconcile::forwarding::Ways};
+use crate::{
+    model::Protocol,
+    reconcile::{forwarding::Ways, xdp::Level},
+};
 
 /// The service, as it sees itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +38,9 @@ pub struct Status {
     /// How often something could not be brought into force.
     #[serde(default)]
     pub reconcile_errors: u64,
+    /// How packets are met at the driver's level of each uplink, and why.
+    #[serde(default)]
+    pub xdp: Vec<Level>,
     /// What the last reconciliation could not do, a line each.
     pub problems: Vec<String>,
 }

@@ -65,11 +65,18 @@ fn describe(attachments: &[Attachment], service: Option<&Status>) -> String {
         Some(Status {
             pid,
             forwarding,
+            xdp,
             problems,
             ..
         }) => {
             lines.push(format!("service: process {pid}"));
             lines.push(format!("forwarding: {forwarding}"));
+            lines.extend(xdp.iter().map(|level| {
+                format!(
+                    "XDP: {} on {} ({})",
+                    level.mode, level.uplink, level.because
+                )
+            }));
             lines.extend(problems.iter().map(|problem| format!("problem: {problem}")));
         }
         None => lines.push("service: not running; the datapath works without it".to_owned()),

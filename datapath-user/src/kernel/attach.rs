@@ -15,7 +15,7 @@ use datapath_common::names::programs::{
     BRIDGE_INGRESS, UPLINK_EGRESS, UPLINK_INGRESS, VETH_INGRESS,
 };
 
-use super::{cgroup, object, pins};
+use super::{cgroup, object, pins, xdp};
 
 /// A program that is to be attached to an interface.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -91,7 +91,7 @@ pub fn reconcile(
     let mut attached = BTreeSet::new();
     for entry in fs::read_dir(&dir).context("links")?.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if cgroup::parse_pin(&name).is_some() {
+        if cgroup::parse_pin(&name).is_some() || xdp::parse_pin(&name).is_some() {
             continue;
         }
         let Some((program, _)) = parse_pin(&name) else {

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned, programs::SchedClassifier};
 use datapath_common::names;
 
-use super::{adopt, cgroup, pins};
+use super::{adopt, cgroup, pins, xdp};
 use crate::config::Config;
 
 pub(super) static OBJECT: &[u8] =
@@ -56,6 +56,9 @@ pub fn load(config: &Config) -> Result<Ebpf> {
             .load()
             .with_context(|| format!("the kernel refused program {name}"))?;
     }
+    xdp::program(&mut ebpf)?
+        .load()
+        .with_context(|| format!("the kernel refused program {}", names::programs::UPLINK_XDP))?;
     Ok(ebpf)
 }
 

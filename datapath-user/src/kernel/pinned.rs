@@ -21,6 +21,7 @@ use super::{
     flows::Flows,
     pins,
     tables::{Tabled, Tables},
+    xdp,
 };
 use crate::{
     model::{Listen, Protocol, Publication},
@@ -163,6 +164,14 @@ impl Pinned {
                     program: program.to_owned(),
                     target: "root cgroup".to_owned(),
                     hook: format!("cgroup {}", program.trim_start_matches("host_")),
+                });
+                continue;
+            }
+            if let Some((ifindex, mode)) = xdp::parse_pin(&name) {
+                all.push(Attachment {
+                    program: names::programs::UPLINK_XDP.to_owned(),
+                    target: interface_name(ifindex),
+                    hook: format!("xdp {mode}"),
                 });
                 continue;
             }

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use aya::{
     Pod,
-    maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuArray, RingBuf, lpm_trie},
+    maps::{Array, DevMapHash, HashMap, LpmTrie, Map, MapData, PerCpuArray, RingBuf, lpm_trie},
 };
 use datapath_common::{
     allow::{AllowKey, LIST_BITS},
@@ -25,7 +25,7 @@ use datapath_common::{
     settings::Settings,
     tuple::Tuple,
     uplink::UplinkAddresses,
-    way::{Endpoint, Hop, HopKey},
+    way::{Cards, Endpoint, Hop, HopKey},
 };
 use ipnet::IpNet;
 
@@ -283,6 +283,20 @@ impl Tables {
         HopKey<F>: Pod,
     {
         self.both(F::HOPS)
+    }
+
+    /// The ports that take frames from the driver's level.
+    #[expect(clippy::missing_errors_doc, reason = "as `bindings`")]
+    pub fn frame_ports(&self) -> Result<DevMapHash<MapData>> {
+        let map = Map::from_map_data(self.data(names::FRAME_PORTS)?)?;
+        Ok(DevMapHash::try_from(map)?)
+    }
+
+    /// The uplinks' Ethernet addresses.
+    #[expect(clippy::missing_errors_doc, reason = "as `bindings`")]
+    pub fn cards(&self) -> Result<Array<MapData, Cards>> {
+        let map = Map::from_map_data(self.data(names::CARDS)?)?;
+        Ok(Array::try_from(map)?)
     }
 
     /// The settings.

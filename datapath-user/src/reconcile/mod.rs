@@ -8,6 +8,7 @@ pub mod forwarding;
 pub mod isolation;
 pub mod overlap;
 mod slots;
+pub mod xdp;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -21,6 +21,7 @@ use crate::{
         self, Desired,
         forwarding::{self, Ways},
         isolation, overlap,
+        xdp::{self, Level},
     },
     sources::{
         docker::{self, View},
@@ -48,6 +49,8 @@ pub(super) struct State {
     stamp: Stamp,
     /// How packets are sent on.
     ways: Ways,
+    /// How packets are met at the driver's level.
+    levels: Vec<Level>,
     /// Ports that were isolated by this service.
     isolated: BTreeSet<u32>,
     adopted: bool,
@@ -83,6 +86,7 @@ impl State {
             stamp: Stamp::default(),
             isolated: BTreeSet::new(),
             ways,
+            levels: Vec::new(),
             docker: follow(&config),
             held,
             config,
@@ -220,7 +224,19 @@ impl State {
             &hooks,
             !self.adopted,
             keep,
+        )?;
+        let levels = xdp::apply(
+            &mut self.ebpf,
+            &self.config.pin_dir,
+            &self.tables,
+            &self.desired,
+            self.config.xdp,
+            !self.adopted,
         )
+        .context("XDP")?;
+        xdp::tell(&self.levels, &levels, self.config.xdp);
+        self.levels = levels;
+        Ok(())
     }
 
     fn wanted(&self) -> Wanted {
@@ -423,6 +439,7 @@ impl State {
             forwarding: self.ways.clone(),
             reconciliations: self.reconciliations.0,
             reconcile_errors: self.reconciliations.1,
+            xdp: self.levels.clone(),
             problems: self.problems.clone(),
         }
     }

@@ -25,7 +25,7 @@ use super::{masquerade, rewrite};
 use crate::{
     bpf, flow, forward,
     maps::{self, Maps, SETTINGS, Work},
-    packet::{Packet, reshape::Reshape},
+    packet::{Buffered, Packet, reshape::Reshape},
     parse::{ETHERNET, Headers, Kind, Parse},
     report,
 };
@@ -129,7 +129,7 @@ fn send<P: Reshape>(packet: &mut P, work: &Work<V6>) -> Reason {
 
 /// Opens the flow that `publish::open` prepared, with the bridge's address for its source.
 #[inline(never)]
-fn claim<P: Packet>(packet: &P, work: &mut Work<V6>) -> Result<(), Reason> {
+fn claim<P: Buffered>(packet: &P, work: &mut Work<V6>) -> Result<(), Reason> {
     let Work {
         to, opening, flow, ..
     } = work;

@@ -4,6 +4,15 @@ use std::net::IpAddr;
 
 use datapath_common::way::Mac;
 
+/// What an interface does with bare frames, before the kernel makes socket buffers of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Frames {
+    /// Its driver runs XDP programs, and lets them redirect.
+    pub runs: bool,
+    /// It takes frames that programs redirect to it.
+    pub takes: bool,
+}
+
 /// An interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
@@ -21,6 +30,10 @@ pub struct Link {
     pub leads_elsewhere: bool,
     /// A bridge's port that talks to no other isolated one.
     pub isolated: bool,
+    /// It is a VLAN's, on this interface.
+    pub vlan_of: Option<u32>,
+    /// What it does with bare frames.
+    pub frames: Frames,
 }
 
 /// An address of the host.

@@ -1,6 +1,7 @@
 //! The host's links, addresses and routes, by rtnetlink. Everything is dumped anew each time: a message only
 //! says that something changed, never what is true.
 
+mod frames;
 mod host;
 mod neighbours;
 mod way;
@@ -8,7 +9,7 @@ mod way;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 pub use self::{
-    host::{Address, Host, Link, Neighbour, Route, Station},
+    host::{Address, Frames, Host, Link, Neighbour, Route, Station},
     way::Way,
 };
 use anyhow::{Context as _, Result};
@@ -25,6 +26,7 @@ use rtnetlink::{
     new_multicast_connection,
 };
 use tokio::sync::mpsc;
+use tracing::debug;
 
 /// A connection to the kernel, and a wake-up for every change.
 pub struct Netlink {
@@ -51,6 +53,9 @@ impl Netlink {
         ])
         .context("netlink: no socket to the kernel's routing")?;
         let (wake, changed) = mpsc::channel(1);
+        if let Err(error) = frames::watch(wake.clone()) {
+            debug!("{error:#}");
+        }
         tokio::spawn(connection);
         tokio::spawn(async move {
             while messages.next().await.is_some() {
@@ -91,6 +96,8 @@ impl Netlink {
     }
 
     async fn links(&self) -> Result<Vec<Link>> {
+        // Without an answer no interface does anything with frames: all goes by the stack.
+        let frames = frames::dump().unwrap_or_default();
         let mut links = Vec::new();
         let mut dump = self.handle.link().get().execute();
         while let Some(message) = dump.try_next().await? {
@@ -102,8 +109,14 @@ impl Netlink {
                 mac: None,
                 leads_elsewhere: false,
                 isolated: false,
+                vlan_of: None,
+                frames: frames
+                    .get(&message.header.index)
+                    .copied()
+                    .unwrap_or_default(),
             };
             let (mut veth, mut elsewhere) = (false, false);
+            let (mut vlan, mut below) = (false, None);
             for attribute in message.attributes {
                 if let LinkAttribute::IfName(name) = attribute {
                     link.name = name;
@@ -113,12 +126,16 @@ impl Netlink {
                     link.mac = bytes.try_into().ok();
                 } else if let LinkAttribute::LinkInfo(infos) = attribute {
                     veth = infos.contains(&LinkInfo::Kind(InfoKind::Veth));
+                    vlan = infos.contains(&LinkInfo::Kind(InfoKind::Vlan));
                     link.isolated = infos.iter().any(is_isolated);
+                } else if let LinkAttribute::Link(index) = attribute {
+                    below = Some(index);
                 } else if let LinkAttribute::LinkNetNsId(_) = attribute {
                     elsewhere = true;
                 }
             }
             link.leads_elsewhere = veth && elsewhere;
+            link.vlan_of = below.filter(|_| vlan);
             links.push(link);
         }
         Ok(links)
