@@ -29,7 +29,7 @@ pub(super) enum Contender {
 pub(super) const OURS: &str = Contender::Datapath.name();
 
 impl Contender {
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Direct,
         Self::Redirect,
         Self::Routed,
@@ -39,6 +39,7 @@ impl Contender {
         Self::DockerProxy,
         Self::DatapathKernel,
         Self::Datapath,
+        Self::DatapathXdp,
     ];
 
     pub(super) const fn name(self) -> &'static str {

@@ -4,6 +4,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests wait in real time")]
 
 mod firewall;
+mod xdp;
 
 use std::{
     io::{Read as _, Write as _},

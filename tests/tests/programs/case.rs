@@ -11,6 +11,10 @@ use crate::host::{Hook, Host, Ran};
 pub(crate) const GO_ON: i32 = -1;
 pub(crate) const DROP: i32 = 2;
 pub(crate) const REDIRECT: i32 = 7;
+/// `XDP_*` of include/uapi/linux/bpf.h.
+pub(crate) const XDP_DROP: i32 = 1;
+pub(crate) const XDP_PASS: i32 = 2;
+pub(crate) const XDP_REDIRECT: i32 = 4;
 
 /// A frame at a hook, of which something is to be said.
 #[must_use = "nothing is tested before something is said of it"]
@@ -41,13 +45,18 @@ impl<'a> Case<'a> {
     /// It is translated, to exactly this, and sent past the stack.
     pub(crate) fn redirects(self, reason: Reason, expected: impl Into<Vec<u8>>) {
         assert_eq!(reason.outcome(), Outcome::Translate);
-        self.check(reason, REDIRECT, &expected.into());
+        let verdict = match self.hook {
+            Hook::Driver => XDP_REDIRECT,
+            Hook::Arrives | Hook::Stack | Hook::Leaves | Hook::Bridge | Hook::Port => REDIRECT,
+        };
+        self.check(reason, verdict, &expected.into());
     }
 
     /// It is left alone or dropped, as the reason says, and untouched in both cases.
     pub(crate) fn is(self, reason: Reason) {
         let verdict = match reason.outcome() {
             Outcome::Pass => GO_ON,
+            Outcome::Drop if self.hook == Hook::Driver => XDP_DROP,
             Outcome::Drop => DROP,
             Outcome::Translate => panic!("say what it becomes"),
         };
@@ -82,7 +91,29 @@ impl<'a> Case<'a> {
         );
     }
 
-    /// Runs it, and sees that this reason was counted, once.
+    /// It is left to the next program as it came, and not counted.
+    pub(crate) fn goes_on(self) {
+        let before = self.host.reasons();
+        let ran = self.host.run(self.hook, self.frame.clone());
+        let after = self.host.reasons();
+        let counted = after
+            .iter()
+            .find(|(reason, count)| **count != before[reason] && !is_background(reason.name()));
+        let verdict = match self.hook {
+            Hook::Driver => XDP_PASS,
+            Hook::Arrives | Hook::Stack | Hook::Leaves | Hook::Bridge | Hook::Port => GO_ON,
+        };
+        assert!(
+            ran.verdict == verdict && ran.frame == self.frame && counted.is_none(),
+            "{}: action {}, counted {counted:?}\nin  {}\nout {}",
+            self.says,
+            ran.verdict,
+            explain(&self.frame),
+            explain(&ran.frame),
+        );
+    }
+
+    /// Runs it, and sees that this reason was counted, once by each program that said so.
     fn run(&self, reason: Reason) -> Ran {
         let before = self.host.reasons();
         let ran = self.host.run(self.hook, self.frame.clone());
@@ -94,9 +125,9 @@ impl<'a> Case<'a> {
             // The host's own chatter, which is none of ours.
             .filter(|counted| counted.0 == reason.name() || !is_background(counted.0))
             .collect();
-        let once = counted
-            .iter()
-            .any(|(name, count)| *name == reason.name() && (*count == 1 || is_background(name)));
+        let once = counted.iter().any(|(name, count)| {
+            *name == reason.name() && (*count == ran.programs || is_background(name))
+        });
         assert!(
             counted.len() == 1 && once,
             "{}: at {:?}: counted {counted:?} for {}\nin  {}\nout {}",

@@ -9,18 +9,18 @@ use std::{
 
 use aya::{
     maps::{Map, MapData, MapInfo, PerCpuArray},
-    programs::{SchedClassifier, loaded_programs},
+    programs::{ProgramFd, loaded_programs},
 };
 use datapath_common::{
     abi,
     reason::{Reason, ReasonCount},
 };
-use datapath_tests::lab::{Datapath, Lab, PORTS};
+use datapath_tests::lab::{self, Datapath, Lab, PORTS};
 use nix::net::if_::if_nametoindex;
 
 use crate::{
-    case::{Case, explain},
-    test_run::test_run,
+    case::{Case, DROP, XDP_DROP, XDP_PASS, explain},
+    test_run::{test_run, test_run_xdp},
 };
 
 /// What both families' test addresses are called.
@@ -90,8 +90,13 @@ impl Net {
 /// Where a frame is when a program sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Hook {
-    /// It came from outside.
+    /// It came from outside. The program at the driver's level has it first, and what that one refuses the other has
+    /// to refuse as well.
     Arrives,
+    /// It came from outside, at the driver's level.
+    Driver,
+    /// It came from outside, past the driver's level.
+    Stack,
     /// It is about to go outside.
     Leaves,
     /// It came from an endpoint through the bridge.
@@ -101,11 +106,19 @@ pub(crate) enum Hook {
 }
 
 impl Hook {
-    const ALL: [Self; 4] = [Self::Arrives, Self::Leaves, Self::Bridge, Self::Port];
+    const ALL: [Self; 6] = [
+        Self::Arrives,
+        Self::Driver,
+        Self::Stack,
+        Self::Leaves,
+        Self::Bridge,
+        Self::Port,
+    ];
 
     const fn program(self) -> &'static str {
         match self {
-            Self::Arrives => "uplink_ingress",
+            Self::Arrives | Self::Stack => "uplink_ingress",
+            Self::Driver => "uplink_xdp",
             Self::Leaves => "uplink_egress",
             Self::Bridge => "bridge_ingress",
             Self::Port => "veth_ingress",
@@ -114,7 +127,7 @@ impl Hook {
 
     const fn interface(self) -> &'static str {
         match self {
-            Self::Arrives | Self::Leaves => "eth0",
+            Self::Arrives | Self::Driver | Self::Stack | Self::Leaves => "eth0",
             Self::Bridge => "docker0",
             Self::Port => "vc",
         }
@@ -128,12 +141,14 @@ pub(crate) struct Ran {
     pub(crate) verdict: i32,
     /// The frame afterwards.
     pub(crate) frame: Vec<u8>,
+    /// How many programs came to that verdict, and so counted it.
+    pub(crate) programs: u64,
 }
 
 /// A program, and the interface that it is attached to.
 #[derive(Debug)]
 struct Loaded {
-    program: SchedClassifier,
+    program: ProgramFd,
     ifindex: u32,
 }
 
@@ -159,7 +174,14 @@ impl Host {
             lab.host
                 .ip(&format!("link set {interface} address 02:00:00:00:00:01"));
         }
-        let datapath = Datapath::start_with(&lab, keys, &format!("{PORTS}{tables}"));
+        // With frames taken there, what the program at the driver's level does is all that it could do.
+        lab::run(
+            lab.container
+                .command("ethtool")
+                .args(["-K", "eth0", "gro", "on"]),
+        );
+        let keys = format!("xdp = \"native\"\n{keys}");
+        let datapath = Datapath::start_with(&lab, &keys, &format!("{PORTS}{tables}"));
         let maps = datapath.pins().join(format!("maps-v{}", abi::VERSION));
         let reasons = maps.join("REASONS");
         Self {
@@ -194,10 +216,36 @@ impl Host {
 
     /// Runs it, on a thread that is in the host's namespace already.
     pub(crate) fn run_here(&self, hook: Hook, frame: &[u8]) -> Ran {
+        let early = (hook == Hook::Arrives).then(|| self.run_one(Hook::Driver, frame));
+        let mut ran = self.run_one(hook, frame);
+        if let Some(early) = early {
+            assert_eq!(early.frame, frame, "changed at the driver's level");
+            if early.verdict != XDP_PASS {
+                assert_eq!(
+                    (early.verdict, ran.verdict),
+                    (XDP_DROP, DROP),
+                    "{}",
+                    explain(frame)
+                );
+                ran.programs = 2;
+            }
+        }
+        ran
+    }
+
+    fn run_one(&self, hook: Hook, frame: &[u8]) -> Ran {
         let Loaded { program, ifindex } = &self.programs[&hook];
-        let program = program.fd().expect("a loaded program").as_fd();
-        match test_run(program, *ifindex, frame) {
-            Ok((verdict, frame)) => Ran { verdict, frame },
+        let ran = if hook == Hook::Driver {
+            test_run_xdp(program.as_fd(), *ifindex, frame)
+        } else {
+            test_run(program.as_fd(), *ifindex, frame)
+        };
+        match ran {
+            Ok((verdict, frame)) => Ran {
+                verdict,
+                frame,
+                programs: 1,
+            },
             Err(error) => panic!("{hook:?}: {error}: {}", explain(frame)),
         }
     }
@@ -222,16 +270,17 @@ fn programs(reasons: &Path) -> BTreeMap<Hook, Loaded> {
         let Ok(Some(maps)) = info.map_ids() else {
             continue;
         };
-        let hook = Hook::ALL
-            .into_iter()
-            .find(|hook| info.name_as_str() == Some(hook.program()));
-        if let (Some(hook), true) = (hook, maps.contains(&map)) {
-            let program = SchedClassifier::from_program_info(info, hook.program().into());
-            let loaded = Loaded {
-                program: program.expect("a program of ours"),
-                ifindex: if_nametoindex(hook.interface()).expect("the interface"),
-            };
-            found.insert(hook, loaded);
+        if !maps.contains(&map) {
+            continue;
+        }
+        for hook in Hook::ALL {
+            if info.name_as_str() == Some(hook.program()) {
+                let loaded = Loaded {
+                    program: info.fd().expect("a program of ours"),
+                    ifindex: if_nametoindex(hook.interface()).expect("the interface"),
+                };
+                found.insert(hook, loaded);
+            }
         }
     }
     assert_eq!(found.len(), Hook::ALL.len(), "{found:?}");

@@ -5,6 +5,7 @@ mod case;
 mod checksums;
 mod connection;
 mod disorder;
+mod driver;
 mod flood;
 mod fragments;
 mod frame;

@@ -40,6 +40,18 @@ struct Attributes {
     zero: u32,
 }
 
+/// Runs an XDP program on a frame that came in by an interface of the calling thread's network namespace: the action,
+/// and the frame afterwards.
+pub(crate) fn test_run_xdp(
+    program: BorrowedFd<'_>,
+    ifindex: u32,
+    frame: &[u8],
+) -> io::Result<(i32, Vec<u8>)> {
+    // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
+    let context = [0, frame.len() as u32, 0, ifindex, 0, 0].map(u32::to_ne_bytes);
+    call(program, frame, context.as_flattened(), 0)
+}
+
 /// Runs a TC program on a frame at an interface of the calling thread's network namespace: the action, and
 /// the frame afterwards. `EBADMSG` says that the program broke the card's sum.
 pub(crate) fn test_run(
@@ -50,6 +62,15 @@ pub(crate) fn test_run(
     let mut context = [0; IFINDEX + 4];
     context[INGRESS_IFINDEX..][..4].copy_from_slice(&ifindex.to_ne_bytes());
     context[IFINDEX..][..4].copy_from_slice(&ifindex.to_ne_bytes());
+    call(program, frame, &context, CHECKSUM_COMPLETE)
+}
+
+fn call(
+    program: BorrowedFd<'_>,
+    frame: &[u8],
+    context: &[u8],
+    flags: u32,
+) -> io::Result<(i32, Vec<u8>)> {
     let mut out = vec![0; ROOM];
     let mut attributes = Attributes {
         prog_fd: program.as_raw_fd().cast_unsigned(),
@@ -60,7 +81,7 @@ pub(crate) fn test_run(
         repeat: 1,
         ctx_size_in: context.len() as u32,
         ctx_in: context.as_ptr() as u64,
-        flags: CHECKSUM_COMPLETE,
+        flags,
         ..Attributes::default()
     };
     // SAFETY: the kernel reads and writes within the sizes given, of buffers that live for the call.

@@ -3,7 +3,7 @@
 //! Whether a veth interface takes frames depends on its peer, in another network namespace, and may change at any
 //! time: the kernel tells of it here, and nowhere else.
 
-use std::{collections::BTreeMap, io, thread};
+use std::{collections::BTreeMap, io};
 
 use anyhow::{Context as _, Result};
 use netlink_packet_core::{
@@ -17,7 +17,10 @@ use netlink_packet_generic::{
         nlas::{GenlCtrlAttrs, McastGrpAttrs},
     },
 };
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_GENERIC};
+use netlink_sys::{
+    AsyncSocket as _, AsyncSocketExt as _, Socket, SocketAddr, TokioSocket,
+    protocols::NETLINK_GENERIC,
+};
 use tokio::sync::mpsc;
 
 use super::Frames;
@@ -102,24 +105,24 @@ pub(super) fn dump() -> Result<BTreeMap<u32, Frames>> {
 /// # Errors
 /// As [`dump`].
 pub(super) fn watch(wake: mpsc::Sender<()>) -> Result<()> {
-    let socket = connect()?;
-    let (_, group) = family(&socket)?;
-    socket.add_membership(group.context("netdev: the kernel tells of no changes")?)?;
-    thread::Builder::new()
-        .name("netdev".to_owned())
-        .spawn(move || {
-            while heard(&socket) {
-                if let Err(mpsc::error::TrySendError::Closed(())) = wake.try_send(()) {
-                    return;
-                }
+    let (_, group) = family(&connect()?)?;
+    let group = group.context("netdev: the kernel tells of no changes")?;
+    let mut socket = TokioSocket::new(NETLINK_GENERIC)?;
+    socket.socket_mut().bind_auto()?;
+    socket.socket_mut().add_membership(group)?;
+    tokio::spawn(async move {
+        while heard(&socket).await {
+            if let Err(mpsc::error::TrySendError::Closed(())) = wake.try_send(()) {
+                return;
             }
-        })?;
+        }
+    });
     Ok(())
 }
 
 /// Waits for news. Some that were lost (`ENOBUFS`) say no less than others: something changed.
-fn heard(socket: &Socket) -> bool {
-    match socket.recv_from_full() {
+async fn heard(socket: &TokioSocket) -> bool {
+    match socket.recv_from_full().await {
         Ok(_) => true,
         Err(error) => error.raw_os_error() == Some(libc::ENOBUFS),
     }

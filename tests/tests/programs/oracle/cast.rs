@@ -57,7 +57,7 @@ impl Dice {
 impl Packet {
     pub(super) fn side(&self) -> Side {
         match self.hook {
-            Hook::Arrives => Side::World,
+            Hook::Arrives | Hook::Driver | Hook::Stack => Side::World,
             Hook::Leaves | Hook::Bridge | Hook::Port => Side::Inside,
         }
     }

@@ -185,7 +185,9 @@ impl<'a> Play<'a> {
     fn fate(&mut self, family: usize, packet: &Packet) -> Fate {
         let model = &mut self.stages[family].model;
         match packet.hook {
-            Hook::Arrives => model.arrives(packet.proto, packet.pair, packet.opens()),
+            Hook::Arrives | Hook::Driver | Hook::Stack => {
+                model.arrives(packet.proto, packet.pair, packet.opens())
+            }
             Hook::Leaves => model.leaves(packet.proto, packet.pair, packet.opens()),
             Hook::Bridge | Hook::Port => model.enters(packet.proto, packet.pair, packet.opens()),
         }
@@ -418,7 +420,12 @@ impl<'a> Play<'a> {
         let guarded = match packet.hook {
             Hook::Leaves if !from => Some(Reason::NotOurs),
             Hook::Bridge if !from => Some(Reason::ForgedSource),
-            Hook::Arrives | Hook::Leaves | Hook::Bridge | Hook::Port => None,
+            Hook::Arrives
+            | Hook::Driver
+            | Hook::Stack
+            | Hook::Leaves
+            | Hook::Bridge
+            | Hook::Port => None,
         };
         if let Some(reason) = guarded {
             return Fate::Left(reason);
@@ -450,7 +457,7 @@ impl<'a> Play<'a> {
             None => match packet.hook {
                 Hook::Arrives if model.is_host(pair.dst.ip()) => Fate::Waits(Reason::FragmentAlone),
                 Hook::Arrives if to => Fate::Left(Reason::Unpublished),
-                Hook::Arrives => Fate::Left(Reason::NotOurs),
+                Hook::Arrives | Hook::Driver | Hook::Stack => Fate::Left(Reason::NotOurs),
                 Hook::Leaves => Fate::Left(Reason::FragmentWithoutFirst),
                 Hook::Bridge | Hook::Port => Fate::Waits(Reason::ToHost),
             },
