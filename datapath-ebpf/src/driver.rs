@@ -67,7 +67,7 @@ fn into_endpoint<F: Maps>(
     flow.follow(headers, Direction::ToEndpoint, now);
     let sent = rewrite::apply(packet, headers, &work.to)
         .and_then(|()| forward::one_hop_less(packet, headers))
-        .and_then(|()| packet.write(0, &endpoint.frame()));
+        .and_then(|()| packet.write(0, &forward::in_words(endpoint.frame())));
     Some(sent.err().unwrap_or(Reason::Flow))
 }
 

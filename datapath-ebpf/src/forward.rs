@@ -47,7 +47,7 @@ pub fn to_endpoint<P: Buffered, F: Maps>(packet: &mut P, work: &Work<F>) -> Resu
         return Ok(());
     }
     one_hop_less(packet, &work.headers)?;
-    packet.write(0, &endpoint.frame())?;
+    packet.write(0, &in_words(endpoint.frame()))?;
     packet.redirect_peer(endpoint.port)
 }
 
@@ -79,7 +79,7 @@ pub fn to_hop<P: Buffered, F: Family>(
     hop: &Hop,
 ) -> Result<(), Reason> {
     one_hop_less(packet, headers)?;
-    packet.write(0, &hop.frame)?;
+    packet.write(0, &in_words(hop.frame))?;
     packet.redirect(hop.uplink)
 }
 
@@ -146,6 +146,13 @@ pub fn note_hop<P: Packet, F: Maps>(packet: &P, work: &mut Work<F>, now: u64) {
     work.hop.uplink = packet.ifindex();
     work.hop.frame = frame;
     let _ = F::hops().insert(&key, &work.hop, ANY);
+}
+
+/// A frame's Ethernet addresses in words, as the packet takes them fastest.
+#[inline(always)]
+pub fn in_words(frame: [Mac; 2]) -> [u16; 6] {
+    let [[a, b, c, d, e, f], [g, h, i, j, k, l]] = frame;
+    [[a, b], [c, d], [e, f], [g, h], [i, j], [k, l]].map(u16::from_ne_bytes)
 }
 
 /// Whether a frame came from this endpoint, by its port, for the host to send on.

@@ -137,7 +137,7 @@ impl Packet for Tc {
     fn read<T: Copy>(&self, offset: u32) -> Result<T, Reason> {
         if let Some(place) = self.place::<T>(offset) {
             // SAFETY: inside the packet, as `place` says; the types read are plain bytes.
-            return Ok(unsafe { place.read_unaligned() });
+            return Ok(unsafe { super::load(place) });
         }
         let mut value = MaybeUninit::<T>::uninit();
         // SAFETY: the helper writes `size_of::<T>()` bytes there or fails; the types read are plain bytes.
@@ -174,7 +174,7 @@ impl Packet for Tc {
         if let Some(place) = self.place::<T>(offset) {
             // SAFETY: inside the packet, as `place` says, and the program's prologue has made it this
             // packet's own.
-            unsafe { place.write_unaligned(*value) };
+            unsafe { super::store(place, value) };
             return Ok(());
         }
         let from = core::ptr::from_ref(value).cast::<c_void>();

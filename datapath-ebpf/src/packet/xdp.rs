@@ -108,7 +108,7 @@ impl Packet for Xdp {
     fn read<T: Copy>(&self, offset: u32) -> Result<T, Reason> {
         let place = self.place::<T>(offset).ok_or(Reason::Malformed)?;
         // SAFETY: inside the packet, as `place` says; the types read are plain bytes.
-        Ok(unsafe { place.read_unaligned() })
+        Ok(unsafe { super::load(place) })
     }
 
     #[inline(always)]
@@ -131,7 +131,7 @@ impl Packet for Xdp {
     fn write<T: Copy>(&mut self, offset: u32, value: &T) -> Result<(), Reason> {
         let place = self.place::<T>(offset).ok_or(Reason::RewriteFailed)?;
         // SAFETY: inside the packet, as `place` says, and the driver's memory is this program's while it runs.
-        unsafe { place.write_unaligned(*value) };
+        unsafe { super::store(place, value) };
         Ok(())
     }
 
