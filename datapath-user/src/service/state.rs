@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
     path::Path,
 };
 
@@ -26,6 +27,7 @@ use crate::{
     sources::{
         docker::{self, View},
         firewall::{Firewall, Stamp},
+        listeners::Listeners,
         netlink::{Host, Netlink},
     },
 };
@@ -41,6 +43,8 @@ pub(super) struct State {
     docker: Option<watch::Receiver<View>>,
     /// The ports that were Docker's when this service began: they are until it speaks.
     held: Vec<Publication>,
+    /// The host's own processes that listen on published ports.
+    listeners: Listeners,
     /// Docker has to speak before the picture is whole.
     awaited: bool,
     desired: Desired,
@@ -89,6 +93,7 @@ impl State {
             levels: Vec::new(),
             docker: follow(&config),
             held,
+            listeners: Listeners::default(),
             config,
             ebpf,
             tables,
@@ -181,8 +186,8 @@ impl State {
             && let Err(error) = cgroup::attach(&mut self.ebpf, &self.config.pin_dir)
         {
             warn!("{error:#}");
-            self.limits.push(format!("{error:#}"));
-            self.problems.clone_from(&self.limits);
+            self.problems.push(format!("{error:#}"));
+            self.limits = vec![format!("{error:#}")];
         }
         self.stamp = self.firewall.stamp();
         self.decide_ways()?;
@@ -239,7 +244,7 @@ impl State {
         Ok(())
     }
 
-    fn wanted(&self) -> Wanted {
+    fn wanted(&mut self) -> Wanted {
         let view = self.docker_view();
         let docker = view.as_ref().map(|view| wanted::Docker {
             snapshot: view.snapshot.as_ref(),
@@ -247,7 +252,42 @@ impl State {
             awaited: self.awaited,
         });
         let present = &self.desired.publications;
-        wanted::gather(&self.config, &self.api, docker, present)
+        let mut wanted = wanted::gather(&self.config, &self.api, docker, present);
+        self.yield_to_holders(&mut wanted);
+        wanted
+    }
+
+    /// A port that a process of the host listens on is not taken from it, unless it came later. Docker sees to its own
+    /// ports itself: it holds each with a socket.
+    fn yield_to_holders(&mut self, wanted: &mut Wanted) {
+        let present: BTreeSet<Listen> = self
+            .desired
+            .publications
+            .iter()
+            .map(|port| port.listen)
+            .collect();
+        let ports = wanted.publications.iter();
+        // An IPv6 port that leads to IPv4 is the exception.
+        let own = ports.filter(|port| {
+            port.source != Source::Docker || port.listen.addr.is_ipv4() != port.to.is_ipv4()
+        });
+        let holders = self.listeners.holders(own.map(|port| port.listen));
+        wanted.publications.retain(|port| {
+            let Some(holder) = holders.get(&port.listen) else {
+                return true;
+            };
+            let present = present.contains(&port.listen);
+            let to = SocketAddr::new(port.to, port.to_port);
+            let what = if present {
+                format!("gets nothing of what goes to {to}; stop it, or withdraw the port")
+            } else {
+                "has it; it is published as soon as it is free".to_owned()
+            };
+            wanted
+                .conflicts
+                .push(format!("{}: {holder}, {what}", port.listen));
+            present
+        });
     }
 
     fn docker_view(&self) -> Option<View> {
@@ -334,6 +374,15 @@ impl State {
         for (index, publication) in publications.iter().enumerate() {
             if let Some(owner) = taken.get(&publication.listen) {
                 let message = format!("already published by {owner}; withdraw it there first");
+                return Err(Refusal::new(RefusalKind::Conflict, message)
+                    .about(format!("[{index}].listen"), publication.listen.to_string()));
+            }
+        }
+        let listens = publications.iter().map(|port| port.listen);
+        let holders = self.listeners.holders(listens);
+        for (index, publication) in publications.iter().enumerate() {
+            if let Some(holder) = holders.get(&publication.listen) {
+                let message = format!("held by {holder}; stop it, or publish another port");
                 return Err(Refusal::new(RefusalKind::Conflict, message)
                     .about(format!("[{index}].listen"), publication.listen.to_string()));
             }

@@ -2,4 +2,5 @@
 
 pub mod docker;
 pub mod firewall;
+pub mod listeners;
 pub mod netlink;

@@ -9,6 +9,7 @@ mod cli;
 mod collect;
 mod explain;
 mod flows;
+mod holders;
 mod lifecycle;
 mod metrics;
 mod monitor;
