@@ -105,7 +105,7 @@ impl DockerLab {
 fn cleanup(name: &str, dir: &Path) -> String {
     let dir = dir.display();
     format!(
-        "for netns in {name}-host {name}-lan; do
+        "for netns in $(ip netns list | grep -o '^{name}-[^ ]*'); do
            for pid in $(ip netns pids $netns); do kill -9 $pid; done
            ip netns del $netns
          done

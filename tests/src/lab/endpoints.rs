@@ -1,6 +1,6 @@
 //! More bridges and containers than a lab begins with.
 
-use super::{Lab, Netns, run};
+use super::{DockerLab, Lab, Netns, run};
 
 impl Lab {
     /// IPv6 beside IPv4: 2001:db8::9 outside, 2001:db8::2 the host, fd00:17::2 the container.
@@ -97,22 +97,52 @@ impl Lab {
         addresses: &[&str],
         gateways: &[&str],
     ) -> Netns {
-        let container = Netns::new(&self.name, role);
-        self.host.ip(&format!(
-            "link add v{role} type veth peer name eth0 netns {}",
-            container.name
-        ));
-        self.host
-            .ip(&format!("link set v{role} master {bridge} up"));
-        container.ip("link set eth0 up");
-        for address in addresses {
-            container.ip(&format!("addr add {address} dev eth0{}", nodad(address)));
-        }
-        for gateway in gateways {
-            container.ip(&format!("route add default via {gateway}"));
-        }
-        container
+        endpoint((&self.name, &self.host), role, bridge, addresses, gateways)
     }
+}
+
+impl DockerLab {
+    /// A container on a bridge that the engine does not know of.
+    #[must_use]
+    pub fn add_container(
+        &self,
+        role: &str,
+        bridge: &str,
+        addresses: &[&str],
+        gateways: &[&str],
+    ) -> Netns {
+        endpoint((&self.name, &self.host), role, bridge, addresses, gateways)
+    }
+
+    /// A host of its own, joined to nobody yet.
+    #[must_use]
+    pub fn add_host(&self, role: &str) -> Netns {
+        Netns::new(&self.name, role)
+    }
+}
+
+/// A namespace behind a bridge's port of this lab's host.
+fn endpoint(
+    (lab, host): (&str, &Netns),
+    role: &str,
+    bridge: &str,
+    addresses: &[&str],
+    gateways: &[&str],
+) -> Netns {
+    let container = Netns::new(lab, role);
+    host.ip(&format!(
+        "link add v{role} type veth peer name eth0 netns {}",
+        container.name
+    ));
+    host.ip(&format!("link set v{role} master {bridge} up"));
+    container.ip("link set eth0 up");
+    for address in addresses {
+        container.ip(&format!("addr add {address} dev eth0{}", nodad(address)));
+    }
+    for gateway in gateways {
+        container.ip(&format!("route add default via {gateway}"));
+    }
+    container
 }
 
 /// An IPv6 address is usable at once only without duplicate address detection.

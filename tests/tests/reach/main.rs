@@ -3,3 +3,5 @@
 mod hairpin;
 mod host;
 mod icc;
+mod ipv6;
+mod no_cgroup;
