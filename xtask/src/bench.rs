@@ -13,9 +13,9 @@ pub struct Arguments {
     /// How often every contender has its turn
     #[arg(long, conflicts_with = "quick")]
     rounds: Option<u32>,
-    /// Only these parts, of driver, users, ports, flows and host; the others' figures stay as they are
-    #[arg(long, value_name = "PART,..")]
-    only: Option<String>,
+    /// Only these parts; the others' figures stay as they are
+    #[arg(long, value_name = "PART", value_delimiter = ',', value_parser = PARTS)]
+    only: Vec<String>,
     /// Only the contenders whose name contains NAME: figures to look at
     #[arg(long, value_name = "NAME")]
     against: Option<String>,
@@ -29,6 +29,9 @@ pub struct Arguments {
     #[arg(long, conflicts_with_all = ["quick", "rounds", "only", "against", "draw", "budgets"])]
     docker: bool,
 }
+
+/// The parts, as the measuring program has them.
+const PARTS: [&str; 5] = ["driver", "users", "ports", "flows", "host"];
 
 /// Where the figures are kept.
 const DOCS: &str = "docs/benchmarks";
@@ -59,13 +62,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if let Some(rounds) = arguments.rounds {
         bench.args(["--rounds", &rounds.to_string()]);
     }
-    for (value, option) in [
-        (&arguments.only, "--only"),
-        (&arguments.against, "--against"),
-    ] {
-        if let Some(value) = value {
-            bench.args([option, value]);
-        }
+    for part in &arguments.only {
+        bench.args(["--only", part]);
+    }
+    if let Some(against) = &arguments.against {
+        bench.args(["--against", against]);
     }
     if !arguments.quick && !arguments.budgets && arguments.against.is_none() {
         bench.args(["--save", DOCS]);
