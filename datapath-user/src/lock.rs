@@ -16,50 +16,42 @@ pub(crate) const SERVICE: &str = "service";
 pub(crate) const MONITOR: &str = "monitor";
 
 /// Held as long as it runs; the kernel lets go of it when the process ends, however it ends.
-pub(crate) struct Lock(#[expect(dead_code, reason = "held, not read")] Flock<File>);
-
-/// Where the lock is.
-fn path(pin_dir: &Path, what: &str) -> PathBuf {
-    let name: String = pin_dir.to_string_lossy().replace('/', "-");
-    Path::new("/run").join(format!("datapath{name}-{what}.lock"))
+///
+/// The file goes with the lock. Whoever was killed leaves it behind, locked by nobody: the next one takes it.
+pub(crate) struct Lock {
+    path: PathBuf,
+    // Dropped after the file is gone.
+    _held: Flock<File>,
 }
 
-/// Takes the files of locks away that nobody holds.
-pub(crate) fn sweep(pin_dir: &Path) {
-    for what in [SERVICE, MONITOR] {
-        let path = path(pin_dir, what);
-        let Ok(file) = File::open(&path) else {
-            continue;
+/// Who holds a lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Holder {
+    /// Its process; `None` in the moment before it has said so.
+    pub(crate) pid: Option<i32>,
+}
+
+impl Holder {
+    /// Its process, if that one has the file open indeed: a number alone may be another's by now, or another
+    /// PID namespace's.
+    pub(crate) fn confirmed(self, pin_dir: &Path, what: &str) -> Option<i32> {
+        let pid = self.pid?;
+        let lock = fs::metadata(path(pin_dir, what)).ok()?;
+        let mut open = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
+        let is_it = |file: fs::DirEntry| {
+            fs::metadata(file.path()).is_ok_and(|data| identity(&data) == identity(&lock))
         };
-        if let Ok(held) = Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            drop(fs::remove_file(path));
-            drop(held);
-        }
+        open.any(is_it).then_some(pid)
     }
 }
 
 impl Lock {
+    /// Takes it, or refuses and says who has it.
     pub(crate) fn take(pin_dir: &Path, what: &str) -> Result<Self> {
-        let path = path(pin_dir, what);
-        let at = || format!("{}", path.display());
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .with_context(at)?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            // Somebody took it away between the two calls: what is locked is nobody's any more.
-            Ok(lock) if !is_at(&lock, &path) => Self::take(pin_dir, what),
-            Ok(mut lock) => {
-                lock.set_len(0).with_context(at)?;
-                write!(lock, "{}", std::process::id()).with_context(at)?;
-                Ok(Self(lock))
-            }
-            Err((mut file, _)) => {
-                let mut pid = String::new();
-                drop(file.read_to_string(&mut pid));
+        match Self::try_take(pin_dir, what)? {
+            Ok(lock) => Ok(lock),
+            Err(Holder { pid }) => {
+                let pid = pid.map_or_else(|| "?".to_owned(), |pid| pid.to_string());
                 let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
                 bail!(
                     "pin_dir: {}: another {what} runs on it (process {pid} {}); stop that one first",
@@ -69,10 +61,56 @@ impl Lock {
             }
         }
     }
+
+    /// Takes it, or says who has it.
+    pub(crate) fn try_take(pin_dir: &Path, what: &str) -> Result<Result<Self, Holder>> {
+        let path = path(pin_dir, what);
+        let at = || format!("{}", path.display());
+        loop {
+            let file = File::options()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(&path)
+                .with_context(at)?;
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                // The one who had it took the file away in between: what we locked is nobody's any more.
+                Ok(lock) if !is_at(&lock, &path) => {}
+                Ok(mut lock) => {
+                    lock.set_len(0).with_context(at)?;
+                    write!(lock, "{}", std::process::id()).with_context(at)?;
+                    return Ok(Ok(Self { path, _held: lock }));
+                }
+                Err((mut file, _)) => {
+                    let mut pid = String::new();
+                    drop(file.read_to_string(&mut pid));
+                    let pid = pid.parse().ok();
+                    return Ok(Err(Holder { pid }));
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        drop(fs::remove_file(&self.path));
+    }
+}
+
+fn path(pin_dir: &Path, what: &str) -> PathBuf {
+    let name = pin_dir.to_string_lossy().replace('/', "-");
+    Path::new("/run").join(format!("datapath{name}-{what}.lock"))
 }
 
 fn is_at(file: &File, path: &Path) -> bool {
-    let inode = |data: fs::Metadata| (data.dev(), data.ino());
-    let (open, named) = (file.metadata().map(inode), fs::metadata(path).map(inode));
-    matches!((open, named), (Ok(open), Ok(named)) if open == named)
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(ours), Ok(there)) => identity(&ours) == identity(&there),
+        _ => false,
+    }
+}
+
+fn identity(data: &fs::Metadata) -> (u64, u64) {
+    (data.dev(), data.ino())
 }

@@ -1,6 +1,6 @@
 //! The service's end of the API.
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -10,7 +10,8 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use tokio::{net::UnixListener, time};
+use hyper::body::Body as _;
+use tokio::{net::UnixListener, sync::Semaphore, time};
 
 use super::door::{self, Peer};
 use super::types::{
@@ -27,6 +28,9 @@ use crate::{
 
 /// Bytes of a request's body: room for every port of the host, one entry each.
 const BODY: usize = 16 << 20;
+/// Bytes of a body that is nothing special. Only one larger one is taken in at a time: what clients can make the
+/// service hold in memory is bounded, however many they are.
+const SMALL: u64 = 64 << 10;
 /// How long a request may take, its body included.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -42,6 +46,10 @@ pub async fn serve(listener: UnixListener, handle: Handle) -> io::Result<()> {
             axum::routing::post(publish).patch(allow).delete(unpublish),
         )
         .layer(DefaultBodyLimit::max(BODY))
+        .layer(middleware::from_fn_with_state(
+            Arc::new(Semaphore::new(1)),
+            queue,
+        ))
         .layer(middleware::from_fn(hurry))
         .with_state(handle);
     door::serve(listener, app).await
@@ -57,6 +65,25 @@ async fn hurry(request: Request, next: Next) -> Response {
         )
         .into_response(),
     }
+}
+
+/// Large bodies, and those that do not say how large they are, wait for each other; small ones wait for nobody.
+async fn queue(State(large): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
+    let length = request.body().size_hint().upper();
+    if length.is_some_and(|length| length > BODY as u64) {
+        let message = format!(
+            "a body of more than {} MiB; send less at a time",
+            BODY >> 20
+        );
+        return Refusal::new(RefusalKind::TooLarge, message).into_response();
+    }
+    let permit = match length {
+        Some(length) if length <= SMALL => None,
+        _ => large.acquire_owned().await.ok(),
+    };
+    let response = next.run(request).await;
+    drop(permit);
+    response
 }
 
 impl IntoResponse for Refusal {

@@ -1,6 +1,7 @@
 //! The command line: one module for each group of commands.
 
 mod change;
+mod detach;
 mod docker_config;
 mod doctor;
 mod explain;
@@ -22,9 +23,6 @@ use crate::{
         Config,
         ports::{HostPorts, PublishArg},
     },
-    kernel::{detach, tables::Tables},
-    lock::{self, Lock},
-    reconcile::isolation,
     service,
 };
 
@@ -154,7 +152,7 @@ enum Command {
         /// The directory.
         dir: PathBuf,
     },
-    /// Take every program, map and pin out of the kernel. The service has to be stopped before.
+    /// Take every program, map and pin out of the kernel. A service that runs is ended.
     Detach,
 }
 
@@ -207,23 +205,7 @@ impl Cli {
             Command::Completions { shell } => generate::completions(shell),
             Command::Man { dir } => generate::man(&dir),
             Command::Stats { json } => show::stats(&config.pin_dir, json),
-            Command::Detach => {
-                let held = Lock::take(&config.pin_dir, lock::SERVICE)?;
-                let tables = Tables::new(&config.pin_dir);
-                if tables.exist() {
-                    runtime()?.block_on(isolation::release(&tables))?;
-                }
-                let removed = detach::detach(&config.pin_dir)?;
-                drop(held);
-                lock::sweep(&config.pin_dir);
-                // The unit's own directory; any other is whoever's who named it.
-                drop(std::fs::remove_dir("/run/datapath"));
-                let lines: Vec<_> = removed.iter().map(|pin| format!("removed {pin}")).collect();
-                if lines.is_empty() {
-                    return Ok(());
-                }
-                output::line(&lines.join("\n"))
-            }
+            Command::Detach => runtime()?.block_on(detach::exec(&config)),
         }
     }
 }

@@ -12,10 +12,14 @@ use aya::{
     },
 };
 use datapath_common::names::programs::{
-    BRIDGE_INGRESS, UPLINK_EGRESS, UPLINK_INGRESS, VETH_INGRESS,
+    BRIDGE_INGRESS, CLASSIFIERS, UPLINK_EGRESS, UPLINK_INGRESS, VETH_INGRESS,
 };
+use tracing::warn;
 
-use super::{cgroup, object, pins, xdp};
+use super::{
+    link::{self, Link, Place},
+    object, pins,
+};
 
 /// A program that is to be attached to an interface.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,18 +76,25 @@ pub fn parse_pin(name: &str) -> Option<(&str, u32)> {
     Some((program, ifindex.parse().ok()?))
 }
 
-/// Attaches what is missing, puts this object's program behind every pinned link (the kernel swaps them
-/// atomically), and takes off what is no longer wanted.
+/// Likewise, of one of the classifiers.
+#[must_use]
+pub fn parse_classifier(name: &str) -> Option<(&str, u32)> {
+    parse_pin(name).filter(|(program, _)| CLASSIFIERS.contains(program))
+}
+
+/// Attaches what is missing, puts this object's program behind every pinned link that has another (the kernel
+/// swaps them atomically), and takes off what is no longer wanted.
 ///
-/// `replace` is for the first time after loading; with `keep` nothing is taken off.
+/// `known` are the hooks that were there the last time: what is missing of them somebody else took off. With
+/// `keep` nothing is taken off.
 ///
 /// # Errors
-/// The first that occurs, after everything was tried.
+/// The first that occurs, after everything was tried. What is none of ours is neither used nor removed.
 pub fn reconcile(
     ebpf: &mut Ebpf,
     pin_dir: &Path,
     wanted: &BTreeSet<Hook>,
-    replace: bool,
+    known: &BTreeSet<Hook>,
     keep: bool,
 ) -> Result<()> {
     let dir = pins::links(pin_dir);
@@ -91,10 +102,7 @@ pub fn reconcile(
     let mut attached = BTreeSet::new();
     for entry in fs::read_dir(&dir).context("links")?.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if cgroup::parse_pin(&name).is_some() || xdp::parse_pin(&name).is_some() {
-            continue;
-        }
-        let Some((program, _)) = parse_pin(&name) else {
+        let Some((program, ifindex)) = parse_classifier(&name) else {
             continue;
         };
         if !keep && !wanted.iter().any(|hook| hook.pin() == name) {
@@ -103,19 +111,45 @@ pub fn reconcile(
                 result.and(fs::remove_file(entry.path()).with_context(|| format!("link {name}")));
             continue;
         }
-        if replace {
-            let done = swap(ebpf, program, &entry.path());
-            result =
-                result.and(done.with_context(|| format!("link {name}: replacing the program")));
+        match refresh(ebpf, program, ifindex, &entry.path()) {
+            Ok(true) => drop(attached.insert(name)),
+            Ok(false) => {}
+            // The name is taken: nothing else can be there.
+            Err(error) => {
+                result = result.and(Err(error));
+                attached.insert(name);
+            }
         }
-        attached.insert(name);
     }
     for hook in wanted.iter().filter(|hook| !attached.contains(&hook.pin())) {
+        if known.contains(hook) {
+            warn!(
+                "{} was taken off {} by somebody else; it is attached again",
+                hook.program, hook.interface
+            );
+        }
         let done = attach(ebpf, hook, &dir.join(hook.pin()));
         result =
             result.and(done.with_context(|| format!("{} on {}", hook.program, hook.interface)));
     }
     result
+}
+
+/// Puts this object's program behind a pinned link, if another is there. Says whether the link lives: a pin of a
+/// dead one is taken away.
+fn refresh(ebpf: &mut Ebpf, program: &str, ifindex: u32, pin: &Path) -> Result<bool> {
+    match link::examine(pin, "tcx", Place::Interface(ifindex))? {
+        Link::Dead => {
+            fs::remove_file(pin).with_context(|| format!("link {}", pin.display()))?;
+            return Ok(false);
+        }
+        Link::Attached { program: id } if id == object::program(ebpf, program)?.info()?.id() => {}
+        Link::Attached { .. } => {
+            swap(ebpf, program, pin)
+                .with_context(|| format!("link {}: replacing the program", pin.display()))?;
+        }
+    }
+    Ok(true)
 }
 
 fn attach(ebpf: &mut Ebpf, hook: &Hook, pin: &Path) -> Result<()> {

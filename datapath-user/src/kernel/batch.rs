@@ -16,6 +16,7 @@ use aya::{Pod, maps::MapData};
 /// Commands of bpf(2), from include/uapi/linux/bpf.h.
 const LOOKUP_AND_DELETE_ELEM: libc::c_long = 21;
 const LOOKUP_BATCH: libc::c_long = 24;
+const UPDATE_BATCH: libc::c_long = 26;
 const DELETE_BATCH: libc::c_long = 27;
 
 /// Entries in one call: enough that the call itself costs nothing, and few enough to be kind to the caches.
@@ -51,7 +52,7 @@ pub(super) struct ElemAttr {
     pub(super) flags: u64,
 }
 
-/// A hash map, LRU or not, to be read and cleared in batches.
+/// A hash map, LRU or not, or an array, to be read and written in batches.
 #[derive(Debug)]
 pub struct Batched<K, V> {
     data: MapData,
@@ -135,6 +136,27 @@ impl<K: Pod, V: Pod> Batched<K, V> {
             keys = keys.get(skip..).unwrap_or_default();
         }
         Ok(removed)
+    }
+
+    /// Writes these entries, whether they are there or not.
+    ///
+    /// # Errors
+    /// The kernel's; then some are written and some are not.
+    pub fn put(&self, keys: &[K], values: &[V]) -> Result<()> {
+        for (keys, values) in keys.chunks(BATCH).zip(values.chunks(BATCH)) {
+            if keys.len() != values.len() {
+                bail!("{} keys for {} values", keys.len(), values.len());
+            }
+            let mut attr = BatchAttr {
+                keys: keys.as_ptr() as u64,
+                values: values.as_ptr() as u64,
+                count: u32::try_from(keys.len())?,
+                map_fd: self.fd(),
+                ..BatchAttr::default()
+            };
+            bpf(UPDATE_BATCH, &mut attr)?;
+        }
+        Ok(())
     }
 
     /// Takes an entry out and returns it, in one step.
@@ -248,6 +270,11 @@ fn address(cursor: &mut Cursor) -> u64 {
 
 /// bpf(2).
 pub(super) fn bpf<A>(command: libc::c_long, attr: &mut A) -> io::Result<()> {
+    bpf_value(command, attr).map(drop)
+}
+
+/// A command whose answer is a number, such as a descriptor.
+pub(super) fn bpf_value<A>(command: libc::c_long, attr: &mut A) -> io::Result<libc::c_long> {
     // SAFETY: `attr` is the beginning of `union bpf_attr` for this command, and every address in it is that of
     // a buffer which its caller keeps alive and large enough.
     let result = unsafe {
@@ -261,5 +288,5 @@ pub(super) fn bpf<A>(command: libc::c_long, attr: &mut A) -> io::Result<()> {
     if result < 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok(())
+    Ok(result)
 }

@@ -12,7 +12,10 @@ use aya::{
 };
 use datapath_common::names::programs::HOST;
 
-use super::pins;
+use super::{
+    link::{self, Link, Place},
+    pins,
+};
 
 /// What the pins' names end with, where those of classifiers have the interface's index.
 const SUFFIX: &str = "cgroup";
@@ -39,25 +42,37 @@ fn parse_mounts(mounts: &str) -> Option<PathBuf> {
     })
 }
 
-/// Puts this object's programs on the root cgroup, in the place of those that a former service left there.
+/// Puts this object's programs on the root cgroup, in the place of those that a former service left there, and
+/// again where somebody took them off. Says how many it had to put there.
 ///
 /// The new link comes before the old one goes. Where both see a call the second finds nothing to do: an
 /// address that was led already is the endpoint's, and no port of the host's.
 ///
 /// # Errors
-/// When cgroup2 is not mounted, or the kernel refuses.
-pub fn attach(ebpf: &mut Ebpf, pin_dir: &Path) -> Result<()> {
+/// When cgroup2 is not mounted, or the kernel refuses. What is none of ours is neither used nor removed.
+pub fn reconcile(ebpf: &mut Ebpf, pin_dir: &Path) -> Result<usize> {
     let root = root().context(
         "cgroup2 is not mounted: processes of this host do not reach published ports on its own addresses; \
          mount it (`mount -t cgroup2 none /sys/fs/cgroup`) and start the service anew",
     )?;
-    let cgroup = File::open(&root).with_context(|| format!("{}", root.display()))?;
     let dir = pins::links(pin_dir);
+    let mut placed = 0;
     for name in HOST {
-        replace(ebpf, &cgroup, name, &dir)
-            .with_context(|| format!("{name} on {}", root.display()))?;
+        let at = || format!("{name} on {}", root.display());
+        let own = program(ebpf, name)?.info()?.id();
+        let pin = dir.join(format!("{name}-{SUFFIX}"));
+        let there = fs::symlink_metadata(&pin).is_ok();
+        let found = there.then(|| link::examine(&pin, "cgroup", Place::Cgroup));
+        match found.transpose()? {
+            Some(Link::Attached { program }) if program == own => continue,
+            Some(Link::Attached { program }) => link::require_ours(&pin, program, name)?,
+            Some(Link::Dead) | None => {}
+        }
+        let cgroup = File::open(&root).with_context(at)?;
+        replace(ebpf, &cgroup, name, &dir).with_context(at)?;
+        placed += 1;
     }
-    Ok(())
+    Ok(placed)
 }
 
 fn replace(ebpf: &mut Ebpf, cgroup: &File, name: &str, dir: &Path) -> Result<()> {

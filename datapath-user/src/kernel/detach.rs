@@ -2,13 +2,13 @@
 
 use std::{fs, io, path::Path};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 /// Removes every pin below `pin_dir`, and the directory: links first, so that programs stop before their maps
 /// go. Returns a line for each thing that it took out; nothing when there was nothing.
 ///
 /// # Errors
-/// When a pin cannot be removed.
+/// When a pin cannot be removed, and when something is there that no version of datapath put there: that stays.
 pub fn detach(pin_dir: &Path) -> Result<Vec<String>> {
     let mut removed = Vec::new();
     let entries = match fs::read_dir(pin_dir) {
@@ -16,11 +16,12 @@ pub fn detach(pin_dir: &Path) -> Result<Vec<String>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(removed),
         Err(error) => return Err(error).with_context(|| format!("{}", pin_dir.display())),
     };
-    let mut dirs: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    let mut all: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
     // "links" before "maps-v...".
-    dirs.sort();
-    for dir in dirs.iter().filter(|dir| dir.is_dir()) {
-        let mut pins: Vec<_> = fs::read_dir(dir)?
+    all.sort();
+    let (dirs, strange): (Vec<_>, Vec<_>) = all.into_iter().partition(|path| is_ours(path));
+    for dir in dirs {
+        let mut pins: Vec<_> = fs::read_dir(&dir)?
             .flatten()
             .map(|entry| entry.path())
             .collect();
@@ -30,8 +31,21 @@ pub fn detach(pin_dir: &Path) -> Result<Vec<String>> {
             let name = pin.strip_prefix(pin_dir).unwrap_or(&pin);
             removed.push(name.display().to_string());
         }
-        fs::remove_dir(dir).with_context(|| format!("{}", dir.display()))?;
+        fs::remove_dir(&dir).with_context(|| format!("{}", dir.display()))?;
+    }
+    if let Some(first) = strange.first() {
+        bail!(
+            "{}: not of datapath's making: it stays, and so does pin_dir; everything else is taken out",
+            first.display()
+        );
     }
     fs::remove_dir(pin_dir).with_context(|| format!("{}", pin_dir.display()))?;
     Ok(removed)
+}
+
+/// A directory that some version of datapath made.
+fn is_ours(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let dir = fs::symlink_metadata(path).is_ok_and(|data| data.is_dir());
+    dir && (name == "links" || name.starts_with("maps-v"))
 }

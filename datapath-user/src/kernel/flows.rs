@@ -172,7 +172,7 @@ impl<'a> Flows<'a> {
 pub fn judge(tables: &Tables) -> Result<Judge> {
     Ok(Judge {
         timeouts: tables.settings()?.get(&0, 0)?.timeouts,
-        generations: tables.generations()?.iter().collect::<Result<_, _>>()?,
+        generations: tables.read_generations()?,
         now: clock::now()?,
     })
 }

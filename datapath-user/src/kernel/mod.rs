@@ -12,6 +12,7 @@ pub mod detach;
 pub mod events;
 pub mod flows;
 pub mod life;
+pub mod link;
 pub mod netns;
 pub mod object;
 pub mod pinned;

@@ -24,7 +24,7 @@ const MAX_HALF: u32 = 131_072;
 pub fn load(config: &Config) -> Result<Ebpf> {
     pins::prepare(&config.pin_dir)?;
     let maps = pins::maps(&config.pin_dir);
-    adopt::check(OBJECT, &maps)?;
+    adopt::check(OBJECT, &config.pin_dir)?;
     let mut loader = EbpfLoader::new();
     // Two entries a flow.
     let flows = config.conntrack.max_flows.saturating_mul(2);

@@ -22,7 +22,7 @@ use datapath_common::{
     names::maps as names,
     network::{LocalAddress, Network},
     reason::ReasonCount,
-    settings::Settings,
+    settings::{Settings, slots},
     tuple::Tuple,
     uplink::UplinkAddresses,
     way::{Cards, Endpoint, Hop, HopKey},
@@ -308,9 +308,23 @@ impl Tables {
 
     /// The generations.
     #[expect(clippy::missing_errors_doc, reason = "as `bindings`")]
-    pub fn generations(&self) -> Result<Array<MapData, u32>> {
-        let map = Map::from_map_data(self.data(names::GENERATIONS)?)?;
-        Ok(Array::try_from(map)?)
+    pub fn generations(&self) -> Result<Batched<u32, u32>> {
+        Batched::new(self.data(names::GENERATIONS)?)
+    }
+
+    /// The generations as they are now, by slot.
+    #[expect(clippy::missing_errors_doc, reason = "as `bindings`")]
+    pub fn read_generations(&self) -> Result<Vec<u32>> {
+        let mut all = vec![0; slots::TOTAL as usize];
+        self.generations()?.scan(|slots, values| {
+            for (slot, value) in slots.iter().zip(values) {
+                if let Some(place) = all.get_mut(*slot as usize) {
+                    *place = *value;
+                }
+            }
+            Ok(())
+        })?;
+        Ok(all)
     }
 
     /// The counters by reason.

@@ -5,14 +5,15 @@ use std::{
     ops::AddAssign,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use aya::{
     Pod,
-    maps::{Array, LpmTrie, MapData},
+    maps::{LpmTrie, MapData, PerCpuArray},
+    util::nr_cpus,
 };
 use datapath_common::{
     allow::{AllowKey, EVERYBODY, NOBODY},
-    binding::{Binding, BindingKey, OWNER_LEN},
+    binding::{Binding, BindingKey, BindingStats, OWNER_LEN},
     family::{Addr4, Address as _},
     network::{LocalAddress, Network},
     settings::slots as ranges,
@@ -24,7 +25,7 @@ use ipnet::IpNet;
 use super::{
     Desired,
     allow::Lists,
-    slots::{Slots, raise},
+    slots::{Generations, Slots},
 };
 use crate::{
     kernel::tables::{Table, Tabled, Tables, subnet_key},
@@ -40,6 +41,8 @@ pub struct Changes {
     pub withdrawn: usize,
     /// Entries of networks, addresses and uplinks written or removed.
     pub network: usize,
+    /// Entries of endpoints written or removed.
+    pub endpoints: usize,
 }
 
 impl AddAssign for Changes {
@@ -47,11 +50,12 @@ impl AddAssign for Changes {
         self.published += other.published;
         self.withdrawn += other.withdrawn;
         self.network += other.network;
+        self.endpoints += other.endpoints;
     }
 }
 
 /// One family's maps.
-pub(super) struct Side<F: Tabled>
+pub(super) struct Side<'a, F: Tabled>
 where
     BindingKey<F>: Pod,
     Binding<F>: Pod,
@@ -64,19 +68,20 @@ where
     locals: Table<F::Addr, LocalAddress>,
     uplinks: Table<u32, UplinkAddresses<F>>,
     endpoints: Table<F::Addr, Endpoint>,
-    generations: Array<MapData, u32>,
+    stats: PerCpuArray<MapData, BindingStats>,
+    generations: &'a mut Generations,
     /// Slots that the other family has: bindings and addresses of both share the array.
     foreign: Vec<u32>,
 }
 
-impl<F: Tabled> Side<F>
+impl<'a, F: Tabled> Side<'a, F>
 where
     BindingKey<F>: Pod,
     Binding<F>: Pod,
     UplinkAddresses<F>: Pod,
     AllowKey<F>: Pod,
 {
-    pub(super) fn open(tables: &Tables) -> Result<Self> {
+    pub(super) fn open(tables: &Tables, generations: &'a mut Generations) -> Result<Self> {
         Ok(Self {
             bindings: tables.bindings::<F>()?,
             lists: Lists::read(tables).context("the allow-lists")?,
@@ -84,7 +89,8 @@ where
             locals: tables.locals::<F>()?,
             uplinks: tables.uplinks::<F>()?,
             endpoints: tables.endpoints::<F>()?,
-            generations: tables.generations()?,
+            stats: tables.binding_stats()?,
+            generations,
             foreign: tables.slots_in_use()?,
         })
     }
@@ -103,7 +109,7 @@ where
         changes.network += self.locals(desired).context("the host's addresses")?;
         changes.network += self.uplinks(desired).context("the uplinks' addresses")?;
         changes.network += self.networks(desired).context("the networks")?;
-        changes.network += self.endpoints(desired).context("the endpoints")?;
+        changes.endpoints += self.endpoints(desired).context("the endpoints")?;
         changes.published = self
             .publish(desired, narrowed)
             .context("the published ports")?;
@@ -130,7 +136,7 @@ where
             if !wanted.contains_key(&key) {
                 // No new flow first, then the end of the old ones: none slips between.
                 self.bindings.remove(&key)?;
-                raise(&mut self.generations, binding.slot)?;
+                self.generations.raise(binding.slot)?;
                 withdrawn += 1;
             }
         }
@@ -164,8 +170,12 @@ where
                 }
             };
             named.insert(allow);
+            // One that leads elsewhere gets another slot with its new place, in one step: whatever ends this
+            // service afterwards, no flow to the former place bears the generation of a slot that is in use.
+            let moved = old.is_some_and(|old| (old.to, old.port) != (to, publication.to_port));
             let slot = match old {
-                Some(old) => old.slot,
+                Some(old) if !moved => old.slot,
+                Some(old) => slots.take().unwrap_or(old.slot),
                 None => slots.take()?,
             };
             let binding = Binding {
@@ -180,9 +190,12 @@ where
             if old == Some(&binding) {
                 continue;
             }
+            if old.is_none_or(|old| old.slot != slot) {
+                self.count_anew(slot, old.map(|old| old.slot))?;
+            }
             self.bindings.insert(key, binding, 0)?;
-            if old.is_some_and(|old| (old.to, old.port) != (binding.to, binding.port)) {
-                raise(&mut self.generations, slot)?;
+            if let Some(old) = old.filter(|_| moved) {
+                self.generations.raise(old.slot)?;
             }
             if allow != EVERYBODY && old.is_some_and(|old| old.allow != allow) {
                 let list = publication.allow.clone();
@@ -192,6 +205,18 @@ where
         }
         self.lists.sweep(&named)?;
         failed.map(|()| published)
+    }
+
+    /// A slot's counters go on from those of the slot that its port had before, or from nothing.
+    fn count_anew(&mut self, slot: u32, before: Option<u32>) -> Result<()> {
+        let counts = match before {
+            Some(before) => self.stats.get(&before, 0)?,
+            None => {
+                let cpus = nr_cpus().map_err(|(file, error)| anyhow!("{file}: {error}"))?;
+                vec![BindingStats::default(); cpus].try_into()?
+            }
+        };
+        Ok(self.stats.set(slot, counts, 0)?)
     }
 
     fn locals(&mut self, desired: &Desired) -> Result<usize> {
@@ -206,7 +231,7 @@ where
         for (addr, local) in &present {
             if !wanted.contains_key(addr) {
                 self.locals.remove(addr)?;
-                raise(&mut self.generations, local.slot)?;
+                self.generations.raise(local.slot)?;
                 changed += 1;
             }
         }

@@ -99,6 +99,12 @@ fn way(fast: bool, because: &str) -> Way {
     }
 }
 
+/// Whether the kernel forwards, for IPv4 and IPv6: anybody can change that at any time, and nobody is told.
+#[must_use]
+pub fn switches(desired: &Desired) -> [bool; 2] {
+    ["ipv4", "ipv6"].map(|family| forwards(desired, family))
+}
+
 /// Whether the kernel would forward, between the bridges and the uplinks.
 fn forwards(desired: &Desired, family: &str) -> bool {
     let bridges = desired.networks.iter().map(|(network, _)| &network.bridge);

@@ -22,7 +22,7 @@ use datapath_common::{
     way::Endpoint,
 };
 
-pub use self::apply::Changes;
+pub use self::{apply::Changes, slots::Generations};
 use self::{apply::Side, forwarding::Ways};
 use crate::{
     config::{Config, Uplinks},
@@ -121,6 +121,19 @@ impl Desired {
             .collect()
     }
 
+    /// Whether all of these changes come from what is desired, where `before` was in force.
+    #[must_use]
+    pub fn explains(&self, changes: &Changes, before: &Self) -> bool {
+        let ports = changes.published + changes.withdrawn > 0;
+        let same_network = self.networks == before.networks
+            && self.uplinks == before.uplinks
+            && self.host.addresses == before.host.addresses
+            && self.host.routes == before.host.routes;
+        !(ports && self.publications == before.publications
+            || changes.network > 0 && same_network
+            || changes.endpoints > 0 && self.endpoints == before.endpoints)
+    }
+
     /// An uplink's addresses, the one that the kernel would use by default first.
     fn addresses(&self, ifindex: u32) -> Vec<(IpAddr, u8)> {
         let mut addresses: Vec<_> = self
@@ -167,11 +180,15 @@ fn auto_uplinks(networks: &[(Network, u32)], host: &Host) -> Vec<Link> {
 ///
 /// # Errors
 /// When a map cannot be read or written; what was possible is done.
-pub fn reconcile(tables: &Tables, desired: &Desired) -> Result<Changes> {
+pub fn reconcile(
+    tables: &Tables,
+    generations: &mut Generations,
+    desired: &Desired,
+) -> Result<Changes> {
     let mut narrowed = BTreeMap::new();
-    let four = Side::<V4>::open(tables)?.reconcile(desired, &mut narrowed);
+    let four = Side::<V4>::open(tables, generations)?.reconcile(desired, &mut narrowed);
     let six = four.and_then(|mut changes| {
-        changes += Side::<V6>::open(tables)?.reconcile(desired, &mut narrowed)?;
+        changes += Side::<V6>::open(tables, generations)?.reconcile(desired, &mut narrowed)?;
         Ok(changes)
     });
     // Whatever else failed: lists that are in force hold for the flows that are open, too.
@@ -185,15 +202,15 @@ pub fn reconcile(tables: &Tables, desired: &Desired) -> Result<Changes> {
 ///
 /// # Errors
 /// When the map cannot be written.
-pub fn forget_ways(tables: &Tables) -> Result<()> {
-    slots::raise(&mut tables.generations()?, ranges::WAYS)
+pub fn forget_ways(generations: &mut Generations) -> Result<()> {
+    generations.raise(ranges::WAYS)
 }
 
-/// Writes the settings.
+/// Writes the settings, where others are in force. Says whether there were.
 ///
 /// # Errors
-/// When the map cannot be written.
-pub fn settings(tables: &Tables, config: &Config, ways: &Ways) -> Result<()> {
+/// When the map cannot be read or written.
+pub fn settings(tables: &Tables, config: &Config, ways: &Ways) -> Result<bool> {
     let mut flags = 0;
     for (on, flag) in [
         (ways.ipv4.fast, Settings::FAST4),
@@ -213,7 +230,12 @@ pub fn settings(tables: &Tables, config: &Config, ways: &Ways) -> Result<()> {
         flags,
         netns: netns::cookie().context("the network namespace's cookie (Linux 5.14 or later)")?,
     };
-    Ok(tables.settings()?.set(0, settings, 0)?)
+    let mut map = tables.settings()?;
+    if map.get(&0, 0)? == settings {
+        return Ok(false);
+    }
+    map.set(0, settings, 0)?;
+    Ok(true)
 }
 
 /// Refuses a configuration that names interfaces that do not exist.

@@ -3,7 +3,9 @@
 use std::{collections::BTreeSet, ops::Range};
 
 use anyhow::{Context as _, Result};
-use aya::maps::{Array, MapData};
+use datapath_common::settings::slots as ranges;
+
+use crate::kernel::{batch::Batched, tables::Tables};
 
 /// The slots of one kind, those in use known from the maps.
 pub(super) struct Slots {
@@ -36,10 +38,82 @@ impl Slots {
     }
 }
 
-/// Raises a slot's generation: every flow that bears the old one has ended.
-pub(super) fn raise(generations: &mut Array<MapData, u32>, slot: u32) -> Result<()> {
-    let generation = generations.get(&slot, 0)?;
-    Ok(generations.set(slot, generation.wrapping_add(1), 0)?)
+/// The generations, which nobody but the service changes: it knows what each of them has to be.
+#[derive(Debug)]
+pub struct Generations {
+    tables: Tables,
+    map: Batched<u32, u32>,
+    known: Vec<u32>,
+}
+
+impl Generations {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn read(tables: &Tables) -> Result<Self> {
+        Ok(Self {
+            tables: tables.clone(),
+            map: tables.generations()?,
+            known: tables.read_generations()?,
+        })
+    }
+
+    /// Raises a slot's generation: every flow that bears the old one has ended.
+    pub(super) fn raise(&mut self, slot: u32) -> Result<()> {
+        let known = self
+            .known
+            .get_mut(slot as usize)
+            .with_context(|| format!("no slot {slot}"))?;
+        let raised = known.wrapping_add(1);
+        self.map.put(&[slot], &[raised])?;
+        *known = raised;
+        Ok(())
+    }
+
+    /// Raises those of all slots that nobody has: what a service that was killed withdrew, and had no time to end,
+    /// ends here. Where nobody has any, no service was there before.
+    ///
+    /// # Errors
+    /// When the map cannot be written.
+    pub fn retire(&mut self, used: impl IntoIterator<Item = u32>) -> Result<()> {
+        let used: BTreeSet<u32> = used.into_iter().collect();
+        if used.is_empty() {
+            return Ok(());
+        }
+        let slots: Vec<u32> = (ranges::BINDINGS..ranges::NETWORKS)
+            .filter(|slot| !used.contains(slot))
+            .collect();
+        for slot in &slots {
+            if let Some(known) = self.known.get_mut(*slot as usize) {
+                *known = known.wrapping_add(1);
+            }
+        }
+        self.write(&slots)
+    }
+
+    /// Puts those right that somebody else changed, and says how many.
+    ///
+    /// # Errors
+    /// When the map cannot be read or written.
+    pub fn heal(&mut self) -> Result<usize> {
+        let found = self.tables.read_generations()?;
+        let wrong: Vec<u32> = (0..)
+            .zip(self.known.iter().zip(&found))
+            .filter(|(_, (known, found))| known != found)
+            .map(|(slot, _)| slot)
+            .collect();
+        self.write(&wrong)?;
+        Ok(wrong.len())
+    }
+
+    fn write(&self, slots: &[u32]) -> Result<()> {
+        let values: Vec<u32> = slots
+            .iter()
+            .filter_map(|slot| self.known.get(*slot as usize).copied())
+            .collect();
+        self.map.put(slots, &values)
+    }
 }
 
 #[cfg(test)]

@@ -12,12 +12,15 @@ mod wanted;
 
 use std::{
     fs, io,
-    os::unix::{fs::PermissionsExt as _, net},
+    os::unix::{
+        fs::{FileTypeExt as _, PermissionsExt as _},
+        net,
+    },
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use aya::Ebpf;
 use tokio::{
     net::{TcpListener, UnixListener},
@@ -146,7 +149,10 @@ pub async fn run(prepared: Prepared, config: Config, path: Option<PathBuf>) -> R
             () = news(&mut docker) => retry(state.reconcile(&netlink).await),
             _ = firewall.tick() => retry(state.watch_firewall()),
             () = watchdog.alive() => {}
-            _ = heal.tick() => retry(state.reconcile(&netlink).await),
+            _ = heal.tick() => {
+                retry(state.heal());
+                retry(state.reconcile(&netlink).await);
+            }
             Some(request) = requests.recv() => state.answer(request),
             ended = &mut server => {
                 ended.context("the API's socket")?;
@@ -198,17 +204,28 @@ fn warn_of_forwarding() {
     }
 }
 
-/// The API's socket, for root and its group. What a former service left there is replaced.
+/// The API's socket, for root and its group. What a former service left there is replaced; nothing else is.
 fn listen(path: &Path) -> Result<net::UnixListener> {
     let at = || format!("api_socket: {}", path.display());
     if let Some(dir) = path.parent() {
         fs::create_dir_all(dir).with_context(at)?;
     }
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(error).with_context(at);
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error).with_context(at),
+        Ok(data) if !data.file_type().is_socket() => {
+            bail!(
+                "{}: there is a file that is no socket; remove it, or name another place",
+                at()
+            );
         }
-        _ => {}
+        Ok(_) if net::UnixStream::connect(path).is_ok() => {
+            bail!(
+                "{}: another service answers there; stop it, or name another place",
+                at()
+            );
+        }
+        Ok(_) => fs::remove_file(path).with_context(at)?,
     }
     let listener = net::UnixListener::bind(path).with_context(at)?;
     listener.set_nonblocking(true).with_context(at)?;

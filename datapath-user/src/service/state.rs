@@ -16,10 +16,16 @@ use super::{collector::Collector, handle::Request, kernel_log, wanted};
 use crate::{
     api::types::{Refusal, RefusalKind, Status},
     config::Config,
-    kernel::{attach, cgroup, pinned::Pinned, tables::Tables},
+    kernel::{
+        adopt::Adopted,
+        attach::{self, Hook},
+        cgroup,
+        pinned::Pinned,
+        tables::Tables,
+    },
     model::{AllowList, Listen, Publication, Wanted},
     reconcile::{
-        self, Desired,
+        self, Changes, Desired, Generations,
         forwarding::{self, Ways},
         isolation, overlap,
         xdp::{self, Level},
@@ -37,6 +43,9 @@ pub(super) struct State {
     config: Config,
     ebpf: Ebpf,
     tables: Tables,
+    /// The maps by their identity: what is pinned in their place is not taken for them.
+    maps: Adopted,
+    generations: Generations,
     /// Ports that the API published: they were in the maps before this service was.
     api: BTreeMap<Listen, Publication>,
     /// What Docker wants, if it is followed.
@@ -51,18 +60,24 @@ pub(super) struct State {
     firewall: Firewall,
     /// The host's packet filters when they were looked at last.
     stamp: Stamp,
+    /// Whether the host forwarded then.
+    forwards: [bool; 2],
     /// How packets are sent on.
     ways: Ways,
     /// How packets are met at the driver's level.
     levels: Vec<Level>,
+    /// What was attached the last time.
+    hooks: BTreeSet<Hook>,
     /// Ports that were isolated by this service.
     isolated: BTreeSet<u32>,
     adopted: bool,
+    /// The maps held all that was desired, the last time.
+    settled: bool,
     started: Instant,
     /// How often it was reconciled, and how often not all of it came into force.
     reconciliations: (u64, u64),
     problems: Vec<String>,
-    /// What this host cannot do, found once at the start.
+    /// What this host cannot do.
     limits: Vec<String>,
 }
 
@@ -71,6 +86,9 @@ impl State {
     pub(super) fn new(config: Config, mut ebpf: Ebpf) -> Result<Self> {
         kernel_log::read(&mut ebpf).context("what the programs have to say")?;
         let tables = Tables::new(&config.pin_dir);
+        let maps = Adopted::of(&config.pin_dir)?;
+        let mut generations = Generations::read(&tables)?;
+        generations.retire(tables.slots_in_use()?)?;
         let mut api = BTreeMap::new();
         let (mut held, mut present) = (Vec::new(), Vec::new());
         for port in Pinned::open(&config.pin_dir)?.ports()? {
@@ -89,8 +107,12 @@ impl State {
             firewall: Firewall::open(),
             stamp: Stamp::default(),
             isolated: BTreeSet::new(),
+            forwards: [false; 2],
             ways,
             levels: Vec::new(),
+            hooks: BTreeSet::new(),
+            maps,
+            generations,
             docker: follow(&config),
             held,
             listeners: Listeners::default(),
@@ -105,6 +127,7 @@ impl State {
                 ..Desired::default()
             },
             adopted: false,
+            settled: false,
             started: Instant::now(),
             reconciliations: (0, 0),
             problems: Vec::new(),
@@ -135,8 +158,21 @@ impl State {
         result.and(isolation::apply(netlink, &self.desired, &mut self.isolated).await)
     }
 
+    /// Looks for what somebody else did to the maps and could not be seen by comparing them with what is desired.
+    pub(super) fn heal(&mut self) -> Result<()> {
+        let wrong = self.generations.heal().context("the generations")?;
+        if wrong > 0 {
+            warn!("somebody else changed {wrong} generations; they are put right");
+        }
+        Ok(())
+    }
+
     fn apply(&mut self, host: Host) -> Result<()> {
         self.problems.clone_from(&self.limits);
+        if let Err(error) = self.maps.restore(&self.ebpf, &self.config.pin_dir) {
+            self.problems.push(format!("{error:#}"));
+            return Err(error);
+        }
         self.problems.extend(self.misfit());
         let mut wanted = self.wanted();
         self.problems.append(&mut wanted.conflicts);
@@ -146,15 +182,18 @@ impl State {
                 .extend(view.snapshot.unwrap_or_default().problems);
         }
         let moved = host != self.desired.host;
-        self.desired = Desired::new(&self.config, wanted, host);
+        let desired = Desired::new(&self.config, wanted, host);
+        let before = std::mem::replace(&mut self.desired, desired);
+        let before = self.settled.then_some(before);
         for name in &self.desired.missing {
             self.problems
                 .push(format!("interface {name} does not exist; it is waited for"));
         }
         self.problems.extend(overlap::find(&self.desired));
-        let mut result = self.bring_about();
+        let mut result = self.bring_about(before.as_ref());
+        self.settled = result.is_ok();
         if moved {
-            result = result.and(reconcile::forget_ways(&self.tables));
+            result = result.and(reconcile::forget_ways(&mut self.generations));
         }
         if let Err(error) = &result {
             self.problems.push(format!("{error:#}"));
@@ -174,36 +213,64 @@ impl State {
         })
     }
 
-    fn bring_about(&mut self) -> Result<()> {
-        let changes = reconcile::reconcile(&self.tables, &self.desired)?;
-        if changes != reconcile::Changes::default() {
+    /// Where it is known what was in force `before`, what does not come from a new desire is somebody else's doing.
+    fn bring_about(&mut self, before: Option<&Desired>) -> Result<()> {
+        let changes = reconcile::reconcile(&self.tables, &mut self.generations, &self.desired)?;
+        let explained = before.is_none_or(|before| self.desired.explains(&changes, before));
+        if !explained {
+            warn!(
+                ?changes,
+                "somebody else changed the maps; they are put right"
+            );
+        } else if changes != Changes::default() {
             info!(?changes, "maps changed");
+        }
+        let wrote = reconcile::settings(&self.tables, &self.config, &self.ways)?;
+        if wrote && before.is_some() {
+            warn!("somebody else changed the settings; they are put right");
         }
         if !self.adopted {
             reconcile::allow::enforce(&self.tables, &self.config.pin_dir)?;
         }
-        if !self.adopted
-            && let Err(error) = cgroup::attach(&mut self.ebpf, &self.config.pin_dir)
-        {
-            warn!("{error:#}");
-            self.problems.push(format!("{error:#}"));
-            self.limits = vec![format!("{error:#}")];
-        }
+        self.attach_to_cgroup();
         self.stamp = self.firewall.stamp();
         self.decide_ways()?;
         self.adopted = true;
         Ok(())
     }
 
-    /// Something in the host's network changed: no next hop counts until the stack has shown it anew.
-    pub(super) fn forget_ways(&self) -> Result<()> {
-        reconcile::forget_ways(&self.tables)
+    /// Where it cannot be done the host's own processes are not led, and everything else works.
+    fn attach_to_cgroup(&mut self) {
+        match cgroup::reconcile(&mut self.ebpf, &self.config.pin_dir) {
+            Ok(placed) if placed > 0 && self.adopted => {
+                warn!(
+                    "somebody else took {placed} programs off the root cgroup; they are there again"
+                );
+            }
+            Ok(_) => {}
+            Err(error) => {
+                let limit = format!("{error:#}");
+                if !self.limits.contains(&limit) {
+                    warn!("{limit}");
+                }
+                self.problems.push(limit.clone());
+                self.limits = vec![limit];
+                return;
+            }
+        }
+        self.limits.clear();
     }
 
-    /// Looks whether the host's packet filters were changed, and decides anew how packets are sent on if so.
+    /// Something in the host's network changed: no next hop counts until the stack has shown it anew.
+    pub(super) fn forget_ways(&mut self) -> Result<()> {
+        reconcile::forget_ways(&mut self.generations)
+    }
+
+    /// Looks whether the host's packet filters were changed, or its forwarding switched, and decides anew how
+    /// packets are sent on if so.
     pub(super) fn watch_firewall(&mut self) -> Result<()> {
         let stamp = self.firewall.stamp();
-        if stamp == self.stamp {
+        if stamp == self.stamp && forwarding::switches(&self.desired) == self.forwards {
             return Ok(());
         }
         self.stamp = stamp;
@@ -212,6 +279,7 @@ impl State {
 
     /// The settings first: they hold at once, on every interface.
     fn decide_ways(&mut self) -> Result<()> {
+        self.forwards = forwarding::switches(&self.desired);
         let obstacle = self.firewall.obstacle();
         let ways = forwarding::decide(self.config.forwarding, &self.desired, obstacle.as_ref());
         if ways != self.ways {
@@ -227,9 +295,10 @@ impl State {
             &mut self.ebpf,
             &self.config.pin_dir,
             &hooks,
-            !self.adopted,
+            &self.hooks,
             keep,
         )?;
+        self.hooks = hooks;
         let levels = xdp::apply(
             &mut self.ebpf,
             &self.config.pin_dir,
@@ -371,7 +440,13 @@ impl State {
             .iter()
             .map(|port| (port.listen, &port.owner))
             .collect();
+        let mut asked = BTreeSet::new();
         for (index, publication) in publications.iter().enumerate() {
+            if !asked.insert(publication.listen) {
+                let message = "twice in this request; say once where it leads";
+                return Err(Refusal::new(RefusalKind::Invalid, message)
+                    .about(format!("[{index}].listen"), publication.listen.to_string()));
+            }
             if let Some(owner) = taken.get(&publication.listen) {
                 let message = format!("already published by {owner}; withdraw it there first");
                 return Err(Refusal::new(RefusalKind::Conflict, message)
@@ -449,11 +524,12 @@ impl State {
     /// Puts a change of the API's ports into force, or takes it back.
     fn change(&mut self, before: BTreeMap<Listen, Publication>) -> Result<(), Refusal> {
         self.desired.publications = self.wanted().publications;
-        let result = reconcile::reconcile(&self.tables, &self.desired).context("the maps");
+        let result = reconcile::reconcile(&self.tables, &mut self.generations, &self.desired)
+            .context("the maps");
         result.map(drop).map_err(|error| {
             self.api = before;
             self.desired.publications = self.wanted().publications;
-            let undone = reconcile::reconcile(&self.tables, &self.desired);
+            let undone = reconcile::reconcile(&self.tables, &mut self.generations, &self.desired);
             if let Err(error) = undone {
                 error!("taking a refused change back: {error:#}");
             }

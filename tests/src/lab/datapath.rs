@@ -4,9 +4,10 @@ use std::{
     env, fs,
     io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     sync::{Arc, Mutex},
     thread,
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -56,6 +57,14 @@ impl Datapath {
     #[must_use]
     pub fn start_with(lab: &Lab, keys: &str, config: &str) -> Self {
         Self::configured(lab, keys, "enabled = false", config)
+    }
+
+    /// Starts it with a line of its own about the uplinks.
+    #[must_use]
+    pub fn start_on(lab: &Lab, uplinks: &str, config: &str) -> Self {
+        let network = "[[network]]\nbridge = \"docker0\"\nsubnets = [\"172.17.0.0/16\"]";
+        let config = format!("{uplinks}\n[docker]\nenabled = false\n{network}\n{config}");
+        Self::on(&lab.name, lab.host.name(), &config)
     }
 
     /// Starts it with this `[docker]` section.
@@ -165,6 +174,40 @@ impl Datapath {
     #[must_use]
     pub fn log(&self) -> String {
         self.log.lock().expect("nobody panics with it").clone()
+    }
+
+    /// The directory of its maps, whatever version they are of.
+    #[must_use]
+    pub fn maps(&self) -> PathBuf {
+        datapath_user::kernel::pins::maps(&self.pins)
+    }
+
+    /// Holds it still while something is done that it would put right at once.
+    pub fn frozen(&self, work: impl FnOnce()) {
+        self.signal("-STOP");
+        work();
+        self.signal("-CONT");
+    }
+
+    /// Sends it a signal, as kill(1) calls it.
+    pub fn signal(&self, signal: &str) {
+        run(Command::new("kill").args([signal, &self.pid().to_string()]));
+    }
+
+    /// Whether it has ended, a moment given.
+    pub fn is_dead(&mut self) -> bool {
+        for _ in 0..20 {
+            if self.child.try_wait().expect("a child").is_some() {
+                return true;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        false
+    }
+
+    /// Waits until the service has ended by itself, and says how.
+    pub fn ended(&mut self) -> ExitStatus {
+        self.child.wait().expect("the service ends")
     }
 
     /// Where it pins.

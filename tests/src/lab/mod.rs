@@ -26,6 +26,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use aya::programs::{SchedClassifier, TcAttachType};
 use nix::sched::{CloneFlags, setns};
 
 pub(crate) use self::cleanup::Cleanup;
@@ -95,6 +96,24 @@ impl Netns {
             .arg(format!("--net={}", self.path.display()))
             .arg(program);
         command
+    }
+
+    /// The classifiers on one of its interfaces, inward ones first, in the order in which they run.
+    #[must_use]
+    pub fn classifiers(&self, interface: &str) -> Vec<String> {
+        let interface = interface.to_owned();
+        let query = move |kind| SchedClassifier::query_tcx(&interface, kind);
+        let programs = self.enter(move || {
+            [TcAttachType::Ingress, TcAttachType::Egress]
+                .map(|kind| query(kind).map(|(_, all)| all))
+        });
+        programs
+            .into_iter()
+            // An interface that nobody has attached anything to has no list.
+            .filter_map(Result::ok)
+            .flatten()
+            .filter_map(|program| program.name_as_str().map(ToOwned::to_owned))
+            .collect()
     }
 
     /// Runs a closure on a thread of its own inside.

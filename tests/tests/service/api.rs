@@ -173,3 +173,17 @@ fn ten_thousand_ports_are_published_and_withdrawn_at_once() {
         start.elapsed()
     );
 }
+
+#[test]
+fn a_port_twice_in_one_request_is_refused() {
+    let lab = Lab::new();
+    let datapath = Datapath::start(&lab, "");
+    let body = r#"[{"listen": "0.0.0.0:80", "to": "172.17.0.2:80"},
+                   {"listen": "0.0.0.0:80", "to": "172.17.0.3:80"}]"#;
+    let answer = send(&datapath, &request("POST", body.as_bytes()));
+    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+    assert!(
+        answer.contains("[1].listen") && answer.contains("twice"),
+        "{answer}"
+    );
+}

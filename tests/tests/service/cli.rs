@@ -153,37 +153,6 @@ fn completions_and_manual_pages_know_every_command() {
 }
 
 #[test]
-fn detach_waits_for_the_service_to_be_stopped_and_leaves_nothing() {
-    let lab = Lab::new();
-    let mut datapath = Datapath::start(&lab, PORTS);
-    let refused = datapath.cli(&["detach"]);
-    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert_eq!(refused.status.code(), Some(1), "{said}");
-    assert!(
-        said.contains("another service runs on it (process "),
-        "{said}"
-    );
-    assert!(datapath.cli(&["status"]).status.success(), "as it was");
-    datapath.kill();
-    let removed = datapath.cli(&["detach"]);
-    let said = String::from_utf8_lossy(&removed.stdout).into_owned();
-    assert!(said.contains("removed links/uplink_ingress-"), "{said}");
-    assert!(!datapath.pins().exists());
-    let locks: Vec<_> = std::fs::read_dir("/run")
-        .unwrap()
-        .flatten()
-        .map(|entry| entry.file_name().into_string().unwrap_or_default())
-        .filter(|name| name.contains(&format!("-{}-", lab.name)))
-        .collect();
-    assert!(locks.is_empty(), "{locks:?}");
-    let again = datapath.cli(&["detach"]);
-    assert!(
-        again.status.success() && again.stdout.is_empty(),
-        "{again:?}"
-    );
-}
-
-#[test]
 fn a_bound_that_adopted_maps_do_not_have_is_a_problem_with_a_remedy() {
     let lab = Lab::new();
     let mut datapath = Datapath::start(&lab, "[conntrack]\nmax_flows = 4096\n");

@@ -13,6 +13,33 @@ mod holders;
 mod lifecycle;
 mod metrics;
 mod monitor;
+mod pins;
 mod systemd;
+mod tampered;
 
-use datapath_tests::lab::talk;
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use datapath_tests::lab::{Lab, talk};
+
+/// A port that most of these tests publish, as it is reached.
+const PUBLISHED: &str = "203.0.113.2:8080";
+/// The service looks after its own every 10 seconds, whether anything was heard or not.
+const HEALED: Duration = Duration::from_secs(30);
+
+/// Waits until the service has put something right.
+fn healed(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < HEALED, "not healed: {what}");
+        thread::sleep(Duration::from_millis(50));
+    }
+    println!("{what}: put right after {:?}", start.elapsed());
+}
+
+/// Whether the published port answers the LAN host.
+fn reaches(lab: &Lab) -> bool {
+    talk::Talk::open(&lab.lan, PUBLISHED).is_ok()
+}

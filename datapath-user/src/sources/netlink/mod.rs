@@ -6,14 +6,18 @@ mod host;
 mod neighbours;
 mod way;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 pub use self::{
     host::{Address, Frames, Host, Link, Neighbour, Route, Station},
     way::Way,
 };
-use anyhow::{Context as _, Result};
-use futures::{StreamExt as _, TryStreamExt as _};
+use anyhow::{Context as _, Result, anyhow};
+use futures::{StreamExt as _, TryStreamExt as _, channel::mpsc::UnboundedReceiver};
 use netlink_packet_route::{
     AddressFamily,
     address::{AddressAttribute, AddressHeaderFlags, AddressScope},
@@ -22,15 +26,33 @@ use netlink_packet_route::{
     rule::RuleAttribute,
 };
 use rtnetlink::{
-    Handle, IpVersion, LinkBridgePort, MulticastGroup, RouteMessageBuilder,
-    new_multicast_connection,
+    Handle, IpVersion, LinkBridgePort, MulticastGroup, RouteMessageBuilder, new_connection,
+    new_multicast_connection, packet_core::NetlinkMessage, packet_route::RouteNetlinkMessage,
+    proto::Connection, sys::SocketAddr,
 };
-use tokio::sync::mpsc;
-use tracing::debug;
+use tokio::{sync::mpsc, time};
+use tracing::{debug, warn};
+
+/// What wakes the service up: everything that its view of the network is made of.
+const GROUPS: [MulticastGroup; 8] = [
+    MulticastGroup::Link,
+    MulticastGroup::Ipv4Ifaddr,
+    MulticastGroup::Ipv6Ifaddr,
+    MulticastGroup::Ipv4Route,
+    MulticastGroup::Ipv6Route,
+    MulticastGroup::Ipv4Rule,
+    MulticastGroup::Ipv6Rule,
+    MulticastGroup::Neigh,
+];
+/// How long the kernel may take for an answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long to wait before a connection that could not be had is tried again.
+const BREATH: Duration = Duration::from_secs(1);
 
 /// A connection to the kernel, and a wake-up for every change.
 pub struct Netlink {
-    handle: Handle,
+    /// For questions only: messages that nobody asked for may overrun a socket, and an answer would go with them.
+    handle: Mutex<Handle>,
     /// Receives an item whenever something may have changed. It holds one: more say nothing new.
     pub changed: mpsc::Receiver<()>,
 }
@@ -41,46 +63,44 @@ impl Netlink {
     /// # Errors
     /// When the kernel refuses the socket.
     pub fn connect() -> Result<Self> {
-        let (connection, handle, mut messages) = new_multicast_connection(&[
-            MulticastGroup::Link,
-            MulticastGroup::Ipv4Ifaddr,
-            MulticastGroup::Ipv6Ifaddr,
-            MulticastGroup::Ipv4Route,
-            MulticastGroup::Ipv6Route,
-            MulticastGroup::Ipv4Rule,
-            MulticastGroup::Ipv6Rule,
-            MulticastGroup::Neigh,
-        ])
-        .context("netlink: no socket to the kernel's routing")?;
+        let listener = new_multicast_connection(&GROUPS)
+            .context("netlink: no socket to the kernel's routing")?;
         let (wake, changed) = mpsc::channel(1);
         if let Err(error) = frames::watch(wake.clone()) {
             debug!("{error:#}");
         }
-        tokio::spawn(connection);
-        tokio::spawn(async move {
-            while messages.next().await.is_some() {
-                if let Err(mpsc::error::TrySendError::Closed(())) = wake.try_send(()) {
-                    return;
-                }
-            }
-        });
-        Ok(Self { handle, changed })
+        tokio::spawn(listen(listener, wake));
+        Ok(Self {
+            handle: Mutex::new(ask()?),
+            changed,
+        })
     }
 
     /// The host's network as it is now.
     ///
     /// # Errors
-    /// When a dump fails.
+    /// When a dump fails, or does not end. The next one goes over another connection.
     pub async fn dump(&self) -> Result<Host> {
+        let dump = time::timeout(PATIENCE, self.look()).await;
+        let result = dump.unwrap_or_else(|_| Err(anyhow!("netlink: the kernel does not answer")));
+        if result.is_err()
+            && let Ok(fresh) = ask()
+        {
+            *self.lock() = fresh;
+        }
+        result
+    }
+
+    async fn look(&self) -> Result<Host> {
         Ok(Host {
             links: self.links().await.context("netlink: links")?,
             addresses: self.addresses().await.context("netlink: addresses")?,
             routes: self.routes().await.context("netlink: routes")?,
             fine_rules: self.has_fine_rules().await.context("netlink: rules")?,
-            neighbours: neighbours::neighbours(&self.handle)
+            neighbours: neighbours::neighbours(&self.handle())
                 .await
                 .context("netlink: neighbours")?,
-            stations: neighbours::stations(&self.handle)
+            stations: neighbours::stations(&self.handle())
                 .await
                 .context("netlink: bridges")?,
         })
@@ -92,14 +112,23 @@ impl Netlink {
     /// When the kernel refuses.
     pub async fn isolate(&self, ifindex: u32, isolated: bool) -> Result<()> {
         let message = LinkBridgePort::new(ifindex).isolated(isolated).build();
-        Ok(self.handle.link().set_port(message).execute().await?)
+        Ok(self.handle().link().set_port(message).execute().await?)
+    }
+
+    fn handle(&self) -> Handle {
+        self.lock().clone()
+    }
+
+    /// Nothing panics while it has it.
+    fn lock(&self) -> MutexGuard<'_, Handle> {
+        self.handle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn links(&self) -> Result<Vec<Link>> {
         // Without an answer no interface does anything with frames: all goes by the stack.
         let frames = frames::dump().unwrap_or_default();
         let mut links = Vec::new();
-        let mut dump = self.handle.link().get().execute();
+        let mut dump = self.handle().link().get().execute();
         while let Some(message) = dump.try_next().await? {
             let mut link = Link {
                 name: String::new(),
@@ -143,7 +172,7 @@ impl Netlink {
 
     async fn addresses(&self) -> Result<Vec<Address>> {
         let mut addresses = Vec::new();
-        let mut dump = self.handle.address().get().execute();
+        let mut dump = self.handle().address().get().execute();
         while let Some(message) = dump.try_next().await? {
             let flags = message.header.flags;
             let (mut address, mut local) = (None, None);
@@ -180,7 +209,7 @@ impl Netlink {
             RouteMessageBuilder::<Ipv6Addr>::new().build(),
         ];
         for request in requests {
-            let mut dump = self.handle.route().get(request).execute();
+            let mut dump = self.handle().route().get(request).execute();
             while let Some(message) = dump.try_next().await? {
                 let header = &message.header;
                 // Of any table: rules may lead there.
@@ -232,7 +261,7 @@ impl Netlink {
 
     async fn has_fine_rules(&self) -> Result<bool> {
         for version in [IpVersion::V4, IpVersion::V6] {
-            let mut dump = self.handle.rule().get(version).execute();
+            let mut dump = self.handle().rule().get(version).execute();
             let mut fine = false;
             while let Some(rule) = dump.try_next().await? {
                 fine |= rule.header.tos != 0
@@ -250,6 +279,46 @@ impl Netlink {
             }
         }
         Ok(false)
+    }
+}
+
+/// A connection for questions.
+fn ask() -> Result<Handle> {
+    let (connection, handle, _) =
+        new_connection().context("netlink: no socket to the kernel's routing")?;
+    tokio::spawn(connection);
+    Ok(handle)
+}
+
+type Listener = (
+    Connection<RouteNetlinkMessage>,
+    Handle,
+    UnboundedReceiver<(NetlinkMessage<RouteNetlinkMessage>, SocketAddr)>,
+);
+
+/// Wakes the service up for whatever the kernel says: messages that were lost (ENOBUFS) included. A connection that
+/// ends is followed by another, and by a look at everything.
+async fn listen(listener: Listener, wake: mpsc::Sender<()>) {
+    let mut listener = Ok(listener);
+    loop {
+        match listener {
+            Ok((connection, handle, mut messages)) => {
+                let connection = tokio::spawn(connection);
+                while messages.next().await.is_some() {
+                    if let Err(mpsc::error::TrySendError::Closed(())) = wake.try_send(()) {
+                        connection.abort();
+                        return;
+                    }
+                }
+                drop(handle);
+                warn!("netlink: the kernel's messages ended; they are listened to anew");
+            }
+            Err(error) => warn!("netlink: the kernel cannot be listened to: {error}"),
+        }
+        time::sleep(BREATH).await;
+        listener = new_multicast_connection(&GROUPS);
+        // A wake-up that waits already says the same.
+        let _ = wake.try_send(());
     }
 }
 

@@ -31,7 +31,7 @@ impl Netlink {
             (IpAddr::V6(src), IpAddr::V6(dst)) => ask_v6(src, dst, from),
             _ => bail!("{src} and {dst} are not of one address family"),
         };
-        let mut answers = self.handle.route().get(message).execute();
+        let mut answers = self.handle().route().get(message).execute();
         let Some(answer) = answers.try_next().await? else {
             bail!("no answer");
         };

@@ -1,0 +1,135 @@
+//! A pinned link as the kernel sees it: whether it is one, where it is attached, and which program is behind it.
+//!
+//! A name in the links' directory proves nothing: a link outlives its interface, can be forced off it
+//! (`bpftool link detach`), and anybody with the right to may pin something else in its place.
+
+use std::{
+    ffi::CString,
+    fs,
+    os::{
+        fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::Path,
+};
+
+use anyhow::{Context as _, Result, bail};
+use aya::programs::{ProgramInfo, loaded_programs};
+
+use super::batch::bpf_value;
+
+/// A command of bpf(2), from include/uapi/linux/bpf.h.
+const OBJ_GET: libc::c_long = 7;
+/// The kernel keeps so many bytes of a program's name.
+const NAME: usize = 15;
+
+/// The part of `union bpf_attr` that pins use.
+#[repr(C)]
+#[derive(Default)]
+struct PinAttr {
+    path: u64,
+    fd: u32,
+    flags: u32,
+}
+
+/// Where a link of ours is attached, if it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// To an interface, by its index.
+    Interface(u32),
+    /// To a cgroup.
+    Cgroup,
+}
+
+/// What is behind the name of a link of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// It is attached where it should be; the program has this id.
+    Attached {
+        /// The program's id.
+        program: u32,
+    },
+    /// Its interface or cgroup is gone, or it was forced off it.
+    Dead,
+}
+
+/// Looks at what is pinned under the name of a link of ours. `kind` is the kernel's word for such links.
+///
+/// # Errors
+/// When it is none of ours: names the pin, what it is, and the remedy.
+pub fn examine(pin: &Path, kind: &str, place: Place) -> Result<Link> {
+    let foreign = |what: &str| stranger(pin, what);
+    if fs::symlink_metadata(pin)
+        .with_context(|| foreign("nothing readable"))?
+        .is_symlink()
+    {
+        bail!(foreign("a symbolic link"));
+    }
+    let described = describe(pin).with_context(|| foreign("something unreadable"))?;
+    let field = |name: &str| described.lines().find_map(|line| value(line, name));
+    let found = field("link_type").unwrap_or("not a link, but something");
+    if found != kind {
+        bail!(foreign(found));
+    }
+    let number = |name: &str| field(name).and_then(|text| text.parse::<u64>().ok());
+    let at = match place {
+        Place::Interface(_) => number("ifindex"),
+        Place::Cgroup => number("cgroup_id"),
+    };
+    match (place, at.unwrap_or(0)) {
+        (_, 0) => return Ok(Link::Dead),
+        (Place::Interface(index), at) if at != u64::from(index) => {
+            bail!(foreign(&format!("a link to interface {at}")));
+        }
+        _ => {}
+    }
+    let id = number("prog_id")
+        .and_then(|id| u32::try_from(id).ok())
+        .with_context(|| foreign("a link with no program"))?;
+    Ok(Link::Attached { program: id })
+}
+
+/// Refuses a program of somebody else's behind the link of such a pin.
+///
+/// Only CAP_SYS_ADMIN may look at programs by their ids: without it there is no telling, and no refusal.
+///
+/// # Errors
+/// Names the pin, the program, and the remedy.
+pub fn require_ours(pin: &Path, id: u32, program: &str) -> Result<()> {
+    let found = loaded_programs()
+        .map_while(Result::ok)
+        .find(|loaded| loaded.id() == id);
+    match found.as_ref().and_then(ProgramInfo::name_as_str) {
+        Some(name) if name != program.get(..NAME).unwrap_or(program) => {
+            bail!(stranger(pin, &format!("a link to program {name}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn stranger(pin: &Path, what: &str) -> String {
+    format!(
+        "pin_dir: {}: {what} where a link of datapath's should be; remove it and start the service anew",
+        pin.display()
+    )
+}
+
+/// What the kernel says of a pinned object (`fdinfo`, proc(5)): a name and a value on each line.
+fn describe(pin: &Path) -> Result<String> {
+    let path = CString::new(pin.as_os_str().as_bytes())?;
+    let mut attr = PinAttr {
+        path: path.as_ptr() as u64,
+        ..PinAttr::default()
+    };
+    let fd = RawFd::try_from(bpf_value(OBJ_GET, &mut attr)?)?;
+    // SAFETY: the kernel just gave us this descriptor, and nobody else knows of it.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    Ok(fs::read_to_string(format!(
+        "/proc/self/fdinfo/{}",
+        fd.as_raw_fd()
+    ))?)
+}
+
+fn value<'a>(line: &'a str, name: &str) -> Option<&'a str> {
+    line.strip_prefix(name)?.strip_prefix(':').map(str::trim)
+}

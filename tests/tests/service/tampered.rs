@@ -1,0 +1,147 @@
+//! Maps, settings and links that somebody else changes under the service: put right, and said in its log.
+
+use std::{fs, path::Path, process::Command};
+
+use datapath_common::{
+    family::V4,
+    settings::{Settings, slots},
+};
+use datapath_tests::lab::{Datapath, Lab, load, run, wait_until};
+use datapath_user::kernel::tables::Tables;
+
+use crate::{
+    PUBLISHED, healed, reaches,
+    talk::{self, Talk},
+};
+
+fn lab() -> (Lab, Datapath) {
+    let lab = Lab::new();
+    let datapath = Datapath::start(&lab, load::PORTS);
+    talk::serve(&lab.container, "0.0.0.0:80");
+    assert!(reaches(&lab));
+    (lab, datapath)
+}
+
+fn says(datapath: &Datapath, words: &str) {
+    healed(words, || datapath.log().contains(words));
+}
+
+#[test]
+fn bindings_networks_and_addresses_are_put_right() {
+    let (lab, datapath) = lab();
+    let tables = Tables::new(datapath.pins());
+    // What Docker's and the network's changes would do is not to be mistaken for it.
+    assert!(
+        !datapath.log().contains("somebody else"),
+        "{}",
+        datapath.log()
+    );
+    let mut bindings = tables.bindings::<V4>().unwrap();
+    let all: Vec<_> = bindings.iter().map(Result::unwrap).collect();
+    for (key, _) in &all {
+        bindings.remove(key).unwrap();
+    }
+    // A port that nobody published.
+    let (mut key, binding) = all[0];
+    key.port = 9999;
+    bindings.insert(key, binding, 0).unwrap();
+    let mut uplinks = tables.uplinks::<V4>().unwrap();
+    let indexes: Vec<_> = uplinks.keys().map(Result::unwrap).collect();
+    for index in &indexes {
+        uplinks.remove(index).unwrap();
+    }
+    let mut networks = tables.networks::<V4>().unwrap();
+    let nets: Vec<_> = networks.keys().map(Result::unwrap).collect();
+    for net in &nets {
+        networks.remove(net).unwrap();
+    }
+    healed("bindings, addresses and networks", || {
+        reaches(&lab)
+            && uplinks.keys().count() == indexes.len()
+            && networks.keys().count() == nets.len()
+            && bindings.get(&key, 0).is_err()
+    });
+    says(&datapath, "somebody else changed the maps");
+}
+
+#[test]
+fn settings_are_put_right() {
+    let (lab, datapath) = lab();
+    let tables = Tables::new(datapath.pins());
+    let mut map = tables.settings().unwrap();
+    let before = map.get(&0, 0).unwrap();
+    map.set(0, Settings::DEFAULT, 0).unwrap();
+    healed("the settings", || map.get(&0, 0).unwrap() == before);
+    says(&datapath, "somebody else changed the settings");
+    assert!(reaches(&lab));
+}
+
+#[test]
+fn generations_are_put_right_and_flows_come_back() {
+    let (lab, datapath) = lab();
+    let mut held = Talk::open(&lab.lan, PUBLISHED).unwrap();
+    let tables = Tables::new(datapath.pins());
+    let generations = tables.generations().unwrap();
+    let mut all = tables.read_generations().unwrap();
+    let before = all.clone();
+    let used: Vec<u32> = (slots::BINDINGS..slots::NETWORKS).collect();
+    all.iter_mut().for_each(|generation| *generation += 7);
+    let raised: Vec<u32> = used.iter().map(|slot| all[*slot as usize]).collect();
+    generations.put(&used, &raised).unwrap();
+    assert_ne!(tables.read_generations().unwrap(), before);
+    says(&datapath, "generations; they are put right");
+    let (first, last) = (slots::BINDINGS as usize, slots::NETWORKS as usize);
+    assert_eq!(
+        tables.read_generations().unwrap()[first..last],
+        before[first..last]
+    );
+    held.ask().expect("the flow lives again");
+    assert!(reaches(&lab));
+}
+
+#[test]
+fn links_that_were_taken_off_are_put_on_again() {
+    let (lab, datapath) = lab();
+    let links = datapath.pins().join("links");
+    let attached = || lab.host.classifiers("eth0");
+    assert_eq!(attached(), ["uplink_ingress", "uplink_egress"]);
+    let is_off = || wait_until("they are off", || attached().is_empty());
+    let each = |programs: [&str; 2], work: &dyn Fn(&Path)| {
+        for link in fs::read_dir(&links).unwrap().flatten() {
+            let name = link.file_name().to_string_lossy().into_owned();
+            if programs.iter().any(|program| name.starts_with(program)) {
+                work(&link.path());
+            }
+        }
+    };
+    // The pins go, and the links with them.
+    datapath.frozen(|| {
+        each(["uplink_", "host_"], &|pin| fs::remove_file(pin).unwrap());
+        is_off();
+    });
+    healed("pins of links", || attached().len() == 2);
+    assert!(reaches(&lab));
+    says(
+        &datapath,
+        "uplink_ingress was taken off eth0 by somebody else",
+    );
+    says(
+        &datapath,
+        "somebody else took 8 programs off the root cgroup",
+    );
+    // The links are forced off, and the pins stay.
+    datapath.frozen(|| {
+        each(["uplink_", "host_connect4"], &|pin| {
+            run(Command::new("bpftool")
+                .args(["link", "detach", "pinned"])
+                .arg(pin));
+        });
+        is_off();
+    });
+    healed("dead links", || attached().len() == 2);
+    assert!(reaches(&lab));
+    says(
+        &datapath,
+        "somebody else took 1 programs off the root cgroup",
+    );
+}
