@@ -10,6 +10,7 @@ mod generate;
 mod monitor;
 mod output;
 mod show;
+mod top;
 
 pub use self::output::is_closed;
 
@@ -122,6 +123,12 @@ enum Command {
         datapath explain icmp 172.17.0.2 203.0.113.9 --json"
     )]
     Explain(explain::Explain),
+    /// Watch ports, flows and drops as they go, in a terminal. It needs no service.
+    #[command(
+        after_help = "Keys: q quit, tab next view, s sort, f filter, p pause, up and down scroll.\n\
+        Rates are those since the last look."
+    )]
+    Top(top::Top),
     /// Count packets by reason, and say how full the maps are.
     Stats {
         /// Print JSON.
@@ -202,6 +209,7 @@ impl Cli {
             Command::Doctor { json } => runtime()?.block_on(doctor::exec(config, fault, json)),
             Command::DockerConfig(docker_config) => docker_config.exec(),
             Command::Explain(explain) => runtime()?.block_on(explain.exec(&config.pin_dir)),
+            Command::Top(top) => runtime()?.block_on(top.exec(&config.pin_dir)),
             Command::Completions { shell } => generate::completions(shell),
             Command::Man { dir } => generate::man(&dir),
             Command::Stats { json } => show::stats(&config.pin_dir, json),

@@ -16,6 +16,7 @@ mod monitor;
 mod pins;
 mod systemd;
 mod tampered;
+mod top;
 
 use std::{
     thread,
