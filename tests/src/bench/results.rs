@@ -249,13 +249,14 @@ pub(super) fn machine() -> BTreeMap<String, String> {
         ("datapath", env!("CARGO_PKG_VERSION").to_owned()),
         ("iptables", version("iptables", "--version")),
         ("nft", version("nft", "--version")),
-        ("docker-proxy", version("docker-proxy", "--version")),
+        ("docker", version("dockerd", "--version")),
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into()
 }
 
-/// The first word of a program's own words that begins with a number, without a `v` before it.
+/// The first word of a program's own words that begins with a number, without a `v` before it and a packager's mark
+/// after it.
 fn version(program: &str, argument: &str) -> String {
     let said = std::process::Command::new(program).arg(argument).output();
     let said = said.map_or_else(
@@ -264,7 +265,7 @@ fn version(program: &str, argument: &str) -> String {
     );
     String::from_utf8_lossy(&said)
         .split_whitespace()
-        .map(|word| word.trim_start_matches('v').trim_end_matches(','))
+        .filter_map(|word| word.trim_start_matches('v').split([',', '+']).next())
         .find(|word| word.starts_with(|c: char| c.is_ascii_digit()))
         .unwrap_or("unknown")
         .to_owned()

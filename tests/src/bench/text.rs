@@ -85,7 +85,7 @@ pub(super) fn tables(part: &PartResult) -> String {
         .map(|(name, value)| format!("{name} {value}"))
         .collect();
     let mut text = format!(
-        "Medians of {} rounds, and half their spread; {}.\n",
+        "Medians over {} rounds, and half their spread; {}.\n",
         part.rounds,
         machine.join(", ")
     );
