@@ -180,7 +180,8 @@ impl Docker {
             .spawn()
             .expect("dockerd");
         self.dockerd = Some(dockerd);
-        let deadline = Instant::now() + PATIENCE;
+        // One that was killed first ends the containers that it left, and gives each ten seconds.
+        let deadline = Instant::now() + 6 * PATIENCE;
         while !self.cli(&["version"]).status.success() {
             assert!(
                 Instant::now() < deadline,

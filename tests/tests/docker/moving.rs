@@ -9,7 +9,7 @@ use std::{
 use datapath_tests::lab::{Datapath, DockerLab, run, wait_until};
 use serde_json::Value;
 
-use crate::published::fetches;
+use crate::published::{fetches, serves};
 
 /// Runs `datapath doctor`, shows what it says, and returns what is to be done: the check's name and the remedy.
 fn todo(datapath: &Datapath) -> Vec<(String, String)> {
@@ -105,7 +105,7 @@ fn a_host_moves_over_as_doctor_says_and_back() {
 
     // 2. The service, beside an engine that still does all itself.
     datapath.restart();
-    assert!(fetches(&lab, 8080));
+    assert!(serves(&lab, 8080));
     let during = todo(&datapath);
     assert_eq!(checks(&during[..2]), ["engine", "proxies"], "{during:?}");
 

@@ -32,10 +32,7 @@ fn already_in_use(stage: &Stage) {
         .docker
         .cli(&["run", "-d", "--name", "second", "-p", "8080:80", "httpd"]);
     assert!(!second.status.success());
-    assert_eq!(
-        who(&stage.lab.lan, "203.0.113.2:8080").as_deref(),
-        Some("first")
-    );
+    stage.opens(&stage.lab.lan, "203.0.113.2:8080", "first");
     // With the first gone the second gets it.
     stage.remove(&["first", "second"]);
     stage.serve("second", &["-p", "8080:80"]);
@@ -100,10 +97,7 @@ fn restart_loop(stage: &Stage) {
         let count = docker.inspect("loop", "{{.RestartCount}}");
         count.parse::<u32>().is_ok_and(|count| count >= 3)
     });
-    assert_eq!(
-        who(&stage.lab.lan, "203.0.113.2:8080").as_deref(),
-        Some("web")
-    );
+    stage.opens(&stage.lab.lan, "203.0.113.2:8080", "web");
     stage.remove(&["loop"]);
     wait_until("the other's port alone", || stage.ports() == 1);
 }
@@ -123,10 +117,7 @@ fn rename(stage: &Stage) {
     stage.serve("web", &["-p", "8080:80"]);
     stage.opens(&stage.lab.lan, "203.0.113.2:8080", "web");
     stage.lab.docker.ask(&["rename", "web", "renamed"]);
-    assert_eq!(
-        who(&stage.lab.lan, "203.0.113.2:8080").as_deref(),
-        Some("web")
-    );
+    stage.opens(&stage.lab.lan, "203.0.113.2:8080", "web");
     stage.remove(&["renamed"]);
     stage.closes(&stage.lab.lan, "203.0.113.2:8080");
 }
@@ -310,10 +301,7 @@ fn sources_together(stage: &Stage) {
             line.contains("0.0.0.0:8081/tcp") && line.contains(&late[..12]) && line.contains("api")
         })
     });
-    assert_eq!(
-        who(&stage.lab.lan, "203.0.113.2:8081").as_deref(),
-        Some("other")
-    );
+    stage.opens(&stage.lab.lan, "203.0.113.2:8081", "other");
     // With the older one gone the younger one has it.
     assert!(datapath.cli(&["unpublish", "8081"]).status.success());
     stage.opens(&stage.lab.lan, "203.0.113.2:8081", "late");
