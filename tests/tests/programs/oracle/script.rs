@@ -9,13 +9,13 @@ use std::{
 use datapath_common::reason::{Outcome, Reason};
 
 use super::{
-    cast::{Dice, Packet, Stage, hook},
-    model::{Fate, Model, Pair, Proto},
+    cast::{Dice, Packet, Stage, hook, shown},
+    model::{Fate, Model, Pair},
     state,
 };
 use crate::{
     case::{DROP, GO_ON, REDIRECT, explain},
-    frame::{ETHERNET, error},
+    frame::error,
     host::{Hook, Host, nets},
 };
 
@@ -480,15 +480,6 @@ impl<'a> Play<'a> {
         }
         Ok(())
     }
-}
-
-/// The source port of a translated packet, or its identifier.
-fn shown(packet: &Packet, frame: &[u8], out: &[u8]) -> u16 {
-    let ip = if frame[12] == 0x08 { 20 } else { 40 };
-    let fragment = if ip == 40 && frame[20] == 44 { 8 } else { 0 };
-    let id = if packet.proto == Proto::Echo { 4 } else { 0 };
-    let place = ETHERNET + ip + fragment + id;
-    u16::from_be_bytes([out[place], out[place + 1]])
 }
 
 fn same(hook: Hook, frame: &[u8], out: &[u8], expected: &[u8]) -> Result<(), String> {

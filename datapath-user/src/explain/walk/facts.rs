@@ -1,0 +1,170 @@
+//! What is known on the way: the flow, the published port, the networks and what the kernel's routing says.
+
+use std::net::IpAddr;
+
+use anyhow::Result;
+use aya::Pod;
+use datapath_common::{
+    conntrack::Flow as Entry,
+    family::{Address as _, Family},
+    network::Network,
+    tuple::{Direction, Endpoints, Tuple},
+    way::{Hop, HopKey, Mac},
+};
+
+use super::{
+    super::{Flow, Question, packet},
+    Walk,
+};
+use crate::{
+    kernel::{
+        flows::Flows,
+        tables::{Tabled, subnet_key},
+    },
+    model::{Listen, Protocol},
+    view::PortView,
+};
+
+impl Walk {
+    /// Unspecified: the kernel chooses the source of what is looked up.
+    pub(super) const fn own(&self, like: IpAddr) -> IpAddr {
+        match like {
+            IpAddr::V4(_) => IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
+            IpAddr::V6(_) => IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED),
+        }
+    }
+
+    /// The published port that a process of this host would be led by.
+    pub(super) fn led<F: Tabled>(&self) -> Option<&PortView> {
+        let (src, dst) = (self.question.src.ip(), self.question.dst);
+        let own = |addr| self.is_local::<F>(addr).unwrap_or(false);
+        if !own(src) || !own(dst.ip()) {
+            return None;
+        }
+        let protocol = Protocol::from_number(self.question.protocol)?;
+        [dst.ip(), self.own(dst.ip())].into_iter().find_map(|addr| {
+            let listen = Listen {
+                addr,
+                port: dst.port(),
+                protocol,
+            };
+            self.ports
+                .iter()
+                .find(|port| port.publication.listen == listen)
+        })
+    }
+
+    /// The flow that the packet belongs to, as the last run left it, and its published port's slot.
+    pub(super) fn flow<F: Tabled>(&self, direction: Direction) -> Result<Option<(Flow, u32)>>
+    where
+        Tuple<F>: Pod,
+        Entry<F>: Pod,
+    {
+        let Some(ends) = endpoints::<F>(&self.question) else {
+            return Ok(None);
+        };
+        let key = Tuple::new(&ends, self.question.protocol, direction);
+        let mut found = None;
+        Flows::new(self.copy.tables())?.each(
+            |_| true,
+            |view| {
+                let shown = |half: &crate::view::Half| packet::Ends {
+                    src: half.src,
+                    dst: half.dst,
+                    sport: half.sport,
+                    dport: half.dport,
+                };
+                let (original, reply) = (shown(&view.original), shown(&view.reply));
+                let asked = self.question.ends();
+                if view.protocol == key.protocol && (original == asked || reply == asked) {
+                    let flow = Flow {
+                        new: self.first,
+                        nat: view.nat.name(),
+                        state: view.state.map(|state| state.name()),
+                        original,
+                        reply,
+                    };
+                    found = Some((flow, view.binding));
+                }
+                Ok(())
+            },
+        )?;
+        Ok(found)
+    }
+
+    /// Where the shortcut sends it, in words.
+    pub(super) fn hop<F: Tabled>(&self) -> String
+    where
+        HopKey<F>: Pod,
+    {
+        let hop: Option<Hop> = endpoints::<F>(&self.question).and_then(|ends| {
+            let key = HopKey::<F> {
+                src: ends.src,
+                dst: ends.dst,
+            };
+            self.tables.hops::<F>().ok()?.1.get(&key, 0).ok()
+        });
+        hop.map_or_else(|| "the uplink".to_owned(), |hop| self.name(hop.uplink))
+    }
+
+    /// What the kernel's own routing does with it, in words.
+    pub(super) async fn through_the_stack(
+        &self,
+        src: IpAddr,
+        dst: IpAddr,
+        from: Option<u32>,
+    ) -> String {
+        match self.netlink.way(src, dst, from).await {
+            Ok(way) if way.local => {
+                "to this host itself: its firewall and its sockets decide".to_owned()
+            }
+            Ok(way) => {
+                let via = way
+                    .gateway
+                    .map(|hop| format!(" via {hop}"))
+                    .unwrap_or_default();
+                format!("through the stack, out by {}{via}", self.name(way.ifindex))
+            }
+            Err(error) => format!("into the stack, which has no way to {dst} from there ({error})"),
+        }
+    }
+
+    pub(super) fn network<F: Tabled>(&self, addr: IpAddr) -> Result<Option<Network>> {
+        let Some(addr) = F::Addr::from_ip(addr) else {
+            return Ok(None);
+        };
+        let key = subnet_key::<F>(addr, F::Addr::BITS);
+        Ok(self.tables.networks::<F>()?.get(&key, 0).ok())
+    }
+
+    pub(super) fn is_local<F: Tabled>(&self, addr: IpAddr) -> Result<bool> {
+        let Some(own) = F::Addr::from_ip(addr) else {
+            return Ok(false);
+        };
+        Ok(addr.is_loopback() || self.tables.locals::<F>()?.get(&own, 0).is_ok())
+    }
+
+    pub(super) fn has(&self, program: &str, ifindex: u32) -> bool {
+        self.links.contains_key(&(program.to_owned(), ifindex))
+    }
+
+    pub(super) fn name(&self, ifindex: u32) -> String {
+        let link = self.host.links.iter().find(|link| link.ifindex == ifindex);
+        link.map_or_else(|| ifindex.to_string(), |link| link.name.clone())
+    }
+
+    pub(super) fn mac(&self, ifindex: u32) -> Mac {
+        let link = self.host.links.iter().find(|link| link.ifindex == ifindex);
+        link.and_then(|link| link.mac).unwrap_or_default()
+    }
+}
+
+/// Addresses and ports asked about, if both are of this family.
+pub(super) fn endpoints<F: Family>(question: &Question) -> Option<Endpoints<F>> {
+    Some(Endpoints {
+        src: F::Addr::from_ip(question.src.ip())?,
+        dst: F::Addr::from_ip(question.dst.ip())?,
+        sport: question.src.port(),
+        dport: question.dst.port(),
+    })
+}
