@@ -6,8 +6,8 @@ use std::{collections::BTreeMap, fmt::Write as _, fs, path::PathBuf};
 use anyhow::{Context as _, Result};
 use datapath_user::{config::Config, kernel::object};
 
-/// What a program may exceed its budget by.
-pub const MARGIN: f64 = 0.10;
+/// What a program may exceed its budget by, in percent.
+pub const MARGIN: u64 = 10;
 
 /// Instructions by program.
 pub type Counts = BTreeMap<String, u32>;
@@ -89,9 +89,11 @@ pub fn compare(counts: &Counts, budgets: &Counts) -> (String, bool) {
         let (count, budget) = (counts.get(name), budgets.get(name));
         let (mark, is_over) = match (count, budget) {
             (Some(count), Some(budget)) => {
-                let change = f64::from(*count) / f64::from(*budget) - 1.0;
-                let mark = if change > MARGIN { "  too many" } else { "" };
-                (format!("{:>+8.1} %{mark}", change * 100.0), change > MARGIN)
+                let (count, budget) = (u64::from(*count), u64::from(*budget));
+                let is_over = count * 100 > budget * (100 + MARGIN);
+                let mark = if is_over { "  too many" } else { "" };
+                let change = (count as f64 / budget as f64 - 1.0) * 100.0;
+                (format!("{change:>+8.1} %{mark}"), is_over)
             }
             (Some(_), None) => ("  has no budget yet".to_owned(), false),
             (None, _) => ("  is not there any more".to_owned(), false),
