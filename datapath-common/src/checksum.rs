@@ -21,6 +21,13 @@ pub fn difference<const N: usize>(from: &[u32; N], to: &[u32; N]) -> u32 {
     fold64(sum)
 }
 
+/// What words add to a ones'-complement sum.
+#[must_use]
+#[inline(always)]
+pub fn sum<const N: usize>(words: &[u32; N]) -> u32 {
+    difference(&[0; N], words)
+}
+
 /// The sum of two differences.
 #[must_use]
 #[inline(always)]

@@ -98,13 +98,14 @@ impl Header4 {
     #[inline(always)]
     pub fn summed(mut self) -> Self {
         self.checksum = 0;
-        let sum = checksum::difference(&[0; 5], &self.words());
-        self.checksum = checksum::mend(0xffff, sum);
+        self.checksum = checksum::mend(0xffff, checksum::sum(&self.words()));
         self
     }
 
+    /// The header as words of memory, for a sum over it.
+    #[must_use]
     #[inline(always)]
-    fn words(&self) -> [u32; 5] {
+    pub fn words(&self) -> [u32; 5] {
         let pair = |a: u16, b: u16| {
             let ([a, b], [c, d]) = (a.to_ne_bytes(), b.to_ne_bytes());
             u32::from_ne_bytes([a, b, c, d])
@@ -150,6 +151,26 @@ impl Header6 {
             dst: self.dst.mapped()?,
         };
         Some(header.summed())
+    }
+
+    /// The header as words of memory, for a sum over it.
+    #[must_use]
+    #[inline(always)]
+    pub fn words(&self) -> [u32; 10] {
+        let ([a, b], [c, d, e, f]) = (self.length.to_ne_bytes(), self.src.quarters());
+        let [g, h, i, j] = self.dst.quarters();
+        let lengths = u32::from_ne_bytes([a, b, self.next, self.hops]);
+        [self.version, lengths, c, d, e, f, g, h, i, j]
+    }
+
+    /// What the pseudo-header (RFC 8200, 8.1) adds to the checksum of an ICMPv6 message that follows at once.
+    #[must_use]
+    #[inline(always)]
+    pub fn pseudo_header(&self) -> u32 {
+        let [_, _, a, b, c, d, e, f, g, h] = self.words();
+        let length = u32::from(u16::from_be(self.length)).to_be();
+        let next = u32::from(proto::ICMPV6).to_be();
+        checksum::sum(&[a, b, c, d, e, f, g, h, length, next])
     }
 }
 
@@ -205,19 +226,18 @@ pub fn error_to_v6(error: Error) -> Option<Error> {
     }
 }
 
-/// What fits an IPv6 way, in IPv4. IPv4's field has 16 bits.
+/// What fits an IPv6 way, in IPv4, whose field has 16 bits. Whatever the message says, every IPv6 link takes as much as
+/// the least (RFC 8201, 4).
 #[inline(always)]
-const fn mtu_to_v4(mtu: u32) -> u32 {
-    let mtu = mtu.saturating_sub(GROWTH);
-    if mtu > 0xffff { 0xffff } else { mtu }
+fn mtu_to_v4(mtu: u32) -> u32 {
+    (mtu.max(LEAST_MTU) - GROWTH).min(0xffff)
 }
 
 /// What fits an IPv4 way, in IPv6: never less than every IPv6 link takes. A router that says nothing (RFC 1191, 3)
 /// means that least.
 #[inline(always)]
-const fn mtu_to_v6(mtu: u32) -> u32 {
-    let mtu = mtu + GROWTH;
-    if mtu < LEAST_MTU { LEAST_MTU } else { mtu }
+fn mtu_to_v6(mtu: u32) -> u32 {
+    (mtu + GROWTH).max(LEAST_MTU)
 }
 
 /// RFC 7915, figure 6: the field of an IPv4 header that stands for one of IPv6's.
@@ -268,12 +288,11 @@ mod tests {
     }
 
     fn bytes6(header: &Header6) -> Vec<u8> {
-        let mut bytes = header.version.to_ne_bytes().to_vec();
-        bytes.extend(header.length.to_ne_bytes());
-        bytes.extend([header.next, header.hops]);
-        bytes.extend(header.src.0);
-        bytes.extend(header.dst.0);
-        bytes
+        header
+            .words()
+            .iter()
+            .flat_map(|word| word.to_ne_bytes())
+            .collect()
     }
 
     fn six(class: u8, label: u32, payload: u16, next: u8, hops: u8, ends: [[u8; 4]; 2]) -> Header6 {
@@ -321,7 +340,7 @@ mod tests {
             ((1, 4, 0), Some((3, 3, 0))),
             ((1, 5, 0), None),
             ((2, 0, 1_280), Some((3, 4, 1_260))),
-            ((2, 0, 4), Some((3, 4, 0))),
+            ((2, 0, 4), Some((3, 4, 1_260))),
             ((2, 0, u32::MAX), Some((3, 4, 0xffff))),
             ((3, 0, 0), Some((11, 0, 0))),
             ((3, 1, 0), Some((11, 1, 0))),

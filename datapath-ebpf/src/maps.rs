@@ -24,6 +24,7 @@ use datapath_common::{
 
 use crate::{
     flow::Opening,
+    nat::nat64::error::Crossing,
     parse::{Headers, Quoted},
 };
 
@@ -76,6 +77,8 @@ pub struct Work<F: Family> {
     pub flow: Flow<F>,
     /// A next hop in the making.
     pub hop: Hop,
+    /// A header on its way from one family to the other.
+    pub crossing: Crossing,
 }
 
 /// The settings, one entry.

@@ -33,14 +33,25 @@ pub fn turn<P: Reshape, F: Across>(
     let now = bpf::now();
     let reason = match work.headers.kind {
         Kind::LaterFragment => follow(packet, work, now)?,
-        Kind::Error => icmp_error::hairpin(packet, work)?,
+        Kind::Error => match icmp_error::hairpin(packet, work) {
+            Err(Reason::ToHost) => return F::error_answer(packet, work).ok_or(Reason::ToHost),
+            end => end?,
+        },
         Kind::Tcp | Kind::Udp | Kind::Query => {
             // No uplink is passed: every flow that is found here came by a binding.
             let known = flow::find(&work.headers, DIRECTION, 0, &mut work.to, now).is_some();
             if !known && let Some(reason) = F::answer(packet, work, now) {
                 return Ok(reason);
             }
-            pass(packet, work, from, known, now)?
+            if !known {
+                lead(work, from, now).map_err(|reason| {
+                    fragment::leave_alone(&work.headers, DIRECTION, reason, now)
+                })?;
+            }
+            if F::is_foreign(&work.to.dst) {
+                return Ok(F::to_endpoint(packet, work, !known));
+            }
+            pass(packet, work, known, now)?
         }
     };
     forward::to_neighbour(packet, work)?;
@@ -51,14 +62,12 @@ pub fn turn<P: Reshape, F: Across>(
 fn pass<P: Buffered, F: Maps>(
     packet: &mut P,
     work: &mut Work<F>,
-    from: &Network,
     known: bool,
     now: u64,
 ) -> Result<Reason, Reason> {
     let mut reason = Reason::Flow;
     if !known {
-        open(packet, work, from, now)
-            .map_err(|reason| fragment::leave_alone(&work.headers, DIRECTION, reason, now))?;
+        open(packet, work, now)?;
         reason = Reason::Publish;
     }
     fragment::remember(&work.headers, DIRECTION, &work.to, now);
@@ -89,22 +98,16 @@ fn follow<P: Buffered, F: Maps>(
     Ok(Reason::Fragment)
 }
 
-/// Opens the flow that a first packet to a published port asks for.
+/// Opens the flow that is prepared.
 #[inline(always)]
-fn open<P: Buffered, F: Maps>(
-    packet: &P,
-    work: &mut Work<F>,
-    from: &Network,
-    now: u64,
-) -> Result<(), Reason> {
-    lead(work, from, now)?;
+fn open<P: Buffered, F: Maps>(packet: &P, work: &mut Work<F>, now: u64) -> Result<(), Reason> {
     if mapping::is_independent(work.headers.protocol) && is_outside(work) {
         masquerade::keep_port(packet, work, now)?;
     }
     masquerade::claim(packet, work)
 }
 
-/// Finds the binding, and says in `work.opening` where it leads.
+/// Finds the binding that a first packet to a published port asks for, and says in `work.opening` where it leads.
 ///
 /// Verifier: a sub-program, so that what it keeps on the stack is its own.
 #[inline(never)]
@@ -115,9 +118,6 @@ fn lead<F: Maps>(work: &mut Work<F>, from: &Network, now: u64) -> Result<(), Rea
     let binding = publish::binding::<F>(&asked.dst, asked.dport, protocol).ok_or(Reason::ToHost)?;
     if from.has(Network::INTERNAL) {
         return Err(Reason::Internal);
-    }
-    if F::is_foreign(&binding.to) {
-        return Err(Reason::CrossFamily);
     }
     let local = maps::local::<F>(&asked.dst).ok_or(Reason::ToHost)?;
     publish::may_reach::<F>(&binding.to)?;
@@ -143,6 +143,7 @@ fn lead<F: Maps>(work: &mut Work<F>, from: &Network, now: u64) -> Result<(), Rea
     opening.fixed = false;
     opening.way_out = 0;
     work.outer = opening.to;
+    work.to = opening.to;
     Ok(())
 }
 

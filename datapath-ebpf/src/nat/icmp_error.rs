@@ -12,19 +12,16 @@ use datapath_common::{
     tuple::{Direction, Endpoints, Tuple},
 };
 
-use super::rewrite;
+use super::{nat64::Across, rewrite};
 use crate::{
     maps::{self, Maps, Work},
-    packet::{Covers, Packet},
+    packet::{Covers, Packet, reshape::Reshape},
     parse::{Parse, Quoted},
 };
 
 /// An error that arrives at an uplink, about a packet that left by one.
 #[inline(always)]
-pub fn inward<P: Packet, F: Maps + Parse>(
-    packet: &mut P,
-    work: &mut Work<F>,
-) -> Result<Reason, Reason> {
+pub fn inward<P: Reshape, F: Across>(packet: &mut P, work: &mut Work<F>) -> Result<Reason, Reason> {
     work.quoted.read(packet, &work.headers)?;
     let Some(flow) = about(&work.quoted, Direction::ToEndpoint) else {
         // It may be about a packet of the host's own; to an endpoint's address it is nobody's.
@@ -34,6 +31,9 @@ pub fn inward<P: Packet, F: Maps + Parse>(
         };
     };
     work.to = flow.to.reversed();
+    if F::is_foreign(&flow.to.dst) {
+        return Ok(F::error_to_endpoint(packet, work));
+    }
     work.outer.src = work.headers.endpoints.src;
     work.outer.dst = flow.to.dst;
     translate(packet, work)?;
@@ -107,8 +107,10 @@ fn about<F: Maps>(quoted: &Quoted<F>, direction: Direction) -> Option<&'static F
 }
 
 /// Writes the outer addresses, and inside what the quoted packet was before it was translated.
-#[inline(always)]
-fn translate<P: Packet, F: Maps + Parse>(packet: &mut P, work: &Work<F>) -> Result<(), Reason> {
+///
+/// Verifier: a sub-program, so that what it keeps on the stack is not its callers' too.
+#[inline(never)]
+pub fn translate<P: Packet, F: Maps + Parse>(packet: &mut P, work: &Work<F>) -> Result<(), Reason> {
     let headers = &work.headers;
     let checksum = headers.l4 + 2;
     let outside = rewrite::addresses::<P, F>(packet, headers.l3, &headers.endpoints, &work.outer)?;

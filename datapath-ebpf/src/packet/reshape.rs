@@ -5,7 +5,8 @@ use core::ffi::c_void;
 use aya_ebpf::{
     bindings::BPF_F_RECOMPUTE_CSUM,
     helpers::generated::{
-        bpf_check_mtu, bpf_redirect_neigh, bpf_skb_change_proto, bpf_skb_store_bytes,
+        bpf_check_mtu, bpf_redirect_neigh, bpf_skb_adjust_room, bpf_skb_change_proto,
+        bpf_skb_store_bytes,
     },
 };
 use datapath_common::{family::Family, reason::Reason};
@@ -15,11 +16,16 @@ use super::{
     tc::{HANDED_OVER, Tc},
 };
 
+/// `BPF_ADJ_ROOM_NET` of include/uapi/linux/bpf.h: behind the IP header.
+const ADJ_ROOM_NET: u32 = 0;
+
 /// What takes a socket buffer.
 pub trait Reshape: Buffered {
     /// Makes it a packet of another family: between the Ethernet header and what follows the IP header there is
     /// room for an IP header of that family, which is for the caller to write.
     fn change_family<F: Family>(&mut self) -> Result<(), Reason>;
+    /// Makes room for so many bytes behind the IP header, or takes so many out.
+    fn adjust(&mut self, bytes: i32) -> Result<(), Reason>;
     /// Writes a header that does not make up for what it replaces: the network card's sum of the whole packet, if
     /// there is one, is changed along.
     fn write_anew<T: Copy>(&mut self, offset: u32, value: &T) -> Result<(), Reason>;
@@ -40,6 +46,15 @@ impl Reshape for Tc {
             return Err(Reason::RewriteFailed);
         }
         self.write(12, &F::ETHERTYPE.to_be())
+    }
+
+    #[inline(always)]
+    fn adjust(&mut self, bytes: i32) -> Result<(), Reason> {
+        // SAFETY: the kernel's context.
+        match unsafe { bpf_skb_adjust_room(self.skb(), bytes, ADJ_ROOM_NET, 0) } {
+            0 => Ok(()),
+            _ => Err(Reason::RewriteFailed),
+        }
     }
 
     #[inline(always)]

@@ -6,7 +6,7 @@ use datapath_common::{nat64::PORTS, reason::Reason};
 
 use crate::{
     case::REDIRECT,
-    frame::{ACK, FIN, Frame, SYN, ping, tcp, udp},
+    frame::{ACK, FIN, Frame, SYN, error, ping, tcp, udp},
     host::{Hook, Host},
 };
 
@@ -227,5 +227,152 @@ fn the_size_of_segments_is_lowered() {
                 .tcp_options(&lowered)
                 .hops(63)
         });
+    }
+}
+
+/// An error from outside about an answer, from the client itself or a router on the way: the endpoint is told by its
+/// bridge.
+#[test]
+fn errors_about_answers() {
+    let host = host();
+    let (client, router, asked) = (at(CLIENT), at("[2001:db8:7::7]:0"), at(DNS));
+    let seen = open(&host, udp(client, asked), |from| udp(from, endpoint(53)));
+    let (said, shown) = (udp(endpoint(53), seen), udp(asked, client));
+    for (v6, v4) in [
+        ((1, 0, 0), Some((3, 1, 0))),
+        ((1, 1, 0), Some((3, 10, 0))),
+        ((1, 4, 0), Some((3, 3, 0))),
+        ((1, 6, 0), None),
+        ((2, 0, 1_400), Some((3, 4, 1_380))),
+        ((2, 0, 600), Some((3, 4, 1_260))),
+        ((3, 0, 0), Some((11, 0, 0))),
+        ((4, 0, 7), Some((12, 0, 8 << 24))),
+        ((4, 1, 6), Some((3, 2, 0))),
+    ] {
+        for length in [8, 9, 15, 500] {
+            let told = |(kind, code, word): (u8, u8, u32), frame: Frame, header: usize| {
+                let quoted = frame.payload(&[7; 300]).quote(header + length);
+                move |from, to| error(from, to, (kind, code), &quoted).word(word)
+            };
+            let from_router = told(v6, shown.clone(), 40)(router, at("[2001:db8::2]:0"));
+            let case = host.case(&format!("{v6:?}"), Hook::Arrives, from_router.clone());
+            let Some(v4) = v4 else {
+                case.ends(Reason::Nat64NotPlain);
+                continue;
+            };
+            let ran = host.run(Hook::Arrives, from_router.bytes());
+            let expected = told(v4, said.clone().id(0), 20)(gateway(0), endpoint(0));
+            let expected = expected.id(chosen(&ran.frame).0).hops(63);
+            assert_eq!(
+                (ran.verdict, ran.frame),
+                (REDIRECT, expected.bytes()),
+                "{v6:?}"
+            );
+        }
+    }
+}
+
+/// An error from the endpoint about what a client asked.
+#[test]
+fn errors_about_questions() {
+    let host = host();
+    let (client, asked) = (at(CLIENT), at(DNS));
+    let question = |from, to| udp(from, to).payload(&[7; 300]);
+    let seen = open(&host, question(client, asked), |from| {
+        question(from, endpoint(53))
+    });
+    for (v4, v6) in [
+        ((3, 3, 0), Some((1, 4, 0))),
+        ((3, 2, 0), Some((4, 1, 6))),
+        ((3, 13, 0), Some((1, 1, 0))),
+        ((3, 4, 1_400), Some((2, 0, 1_420))),
+        ((3, 14, 0), None),
+        ((11, 1, 0), Some((3, 1, 0))),
+    ] {
+        for length in [8, 9, 15, 308] {
+            let told = |(kind, code, word): (u8, u8, u32), frame: Frame, header: usize| {
+                let quoted = frame.hops(63).id(0).quote(header + length);
+                move |from, to| error(from, to, (kind, code), &quoted).word(word)
+            };
+            let inside = told(v4, question(seen, endpoint(53)), 20)(endpoint(0), gateway(0));
+            let case = host.case(&format!("{v4:?}"), Hook::Bridge, inside);
+            match v6 {
+                Some(v6) => case.redirects(Reason::IcmpError, {
+                    told(v6, question(client, asked), 40)(at("[2001:db8::2]:0"), client).hops(63)
+                }),
+                None => case.ends(Reason::Nat64NotPlain),
+            }
+        }
+    }
+}
+
+/// Damage is not laundered: a wrong checksum is wrong on the other side too, and nothing else is.
+#[test]
+fn a_wrong_checksum_stays_wrong() {
+    let host = host();
+    let (client, asked) = (at(CLIENT), at(DNS));
+    let seen = open(&host, udp(client, asked), |from| udp(from, endpoint(53)));
+    let check = |sent: Frame, at: usize, expected: Frame, there: usize| {
+        let mut damaged = sent.bytes();
+        damaged[at] ^= 0x55;
+        let mut ran = host.run(Hook::Bridge, damaged).frame;
+        let good = expected.hops(63).bytes();
+        assert_ne!(ran[there..there + 2], good[there..there + 2]);
+        ran[there..there + 2].copy_from_slice(&good[there..there + 2]);
+        assert_eq!(ran, good);
+    };
+    let answer = udp(endpoint(53), seen);
+    check(answer, 14 + 20 + 6, udp(asked, client), 14 + 40 + 6);
+    let inside = udp(seen, endpoint(53)).hops(63).id(0).quote(28);
+    let outside = udp(client, asked).hops(63).quote(48);
+    check(
+        error(endpoint(0), gateway(0), (3, 3), &inside),
+        14 + 20 + 2,
+        error(at("[2001:db8::2]:0"), client, (1, 4), &outside),
+        14 + 40 + 2,
+    );
+}
+
+/// Endpoints answer to the bridge's address in both families' flows: no two of them have one answer.
+#[test]
+fn a_port_that_one_family_has_is_not_the_others() {
+    let host = host();
+    let led = endpoint(80);
+    let seen = open(&host, tcp(at(CLIENT), at(WEB), SYN), |from| {
+        tcp(from, led, SYN)
+    });
+    // A neighbour asks for the same endpoint by its IPv4 port, from the very port that the client appears with.
+    let neighbour = SocketAddr::from(([172, 17, 0, 3], seen.port()));
+    let asked = tcp(neighbour, gateway(8080), SYN);
+    let ran = host.run(Hook::Bridge, asked.bytes());
+    let port = chosen(&ran.frame).1;
+    assert_ne!(port, seen.port());
+    assert_eq!(ran.frame, tcp(gateway(port), led, SYN).hops(63).bytes());
+    for (from, to, client) in [(led, seen, at(CLIENT)), (led, gateway(port), neighbour)] {
+        let case = host.case("SYN-ACK", Hook::Bridge, tcp(from, to, SYN | ACK));
+        let back = |asked| tcp(asked, client, SYN | ACK).hops(63);
+        match client {
+            SocketAddr::V6(_) => case.redirects(Reason::Nat64, back(at(WEB))),
+            SocketAddr::V4(_) => case.redirects(Reason::Flow, back(gateway(8080))),
+        }
+    }
+}
+
+/// An IPv6 endpoint asks for the port too, by an address of the host; the answer goes back over the bridge.
+#[test]
+fn an_endpoint_is_a_client_like_others() {
+    let host = host();
+    let neighbour = at("[fd00:17::3]:40000");
+    for asked in [at(WEB), at("[fd00:17::1]:8064")] {
+        let ran = host.run(Hook::Bridge, tcp(neighbour, asked, SYN).bytes());
+        let (id, port) = chosen(&ran.frame);
+        let led = tcp(gateway(port), endpoint(80), SYN).id(id).hops(63);
+        assert_eq!((ran.verdict, ran.frame), (REDIRECT, led.bytes()));
+        host.case("SYN-ACK", Hook::Bridge, {
+            tcp(endpoint(80), gateway(port), SYN | ACK)
+        })
+        .redirects(Reason::Nat64, tcp(asked, neighbour, SYN | ACK).hops(63));
+        host.case("ACK", Hook::Arrives, tcp(neighbour, asked, ACK))
+            .is(Reason::ForgedSource);
     }
 }

@@ -2,7 +2,8 @@
 
 use std::{
     io::{Read as _, Write as _},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, UdpSocket},
+    os::fd::AsRawFd as _,
     process::{Child, Stdio},
     thread,
     time::Duration,
@@ -11,6 +12,7 @@ use std::{
 use datapath_tests::lab::{
     Datapath, Lab, Netns, PATIENCE, run, tcp_echo, tcp_exchange, udp_echo, udp_exchange, wait_until,
 };
+use nix::libc;
 
 const PORTS: &str = r#"
 [[publish]]
@@ -42,6 +44,7 @@ fn serve(lab: &Lab) {
 #[test]
 fn clients_reach_the_endpoint() {
     let lab = lab();
+    lab.add_addresses("eth0", &["2001:db8::3/64"]);
     let datapath = Datapath::start(&lab, PORTS);
     serve(&lab);
     for length in [1, 1_219, 1_441, 65_536, 1 << 20] {
@@ -63,8 +66,9 @@ fn clients_reach_the_endpoint() {
     ] {
         assert!(flows.contains(expected), "{flows}");
     }
-    // The bound address alone.
-    assert!(udp_exchange(&lab.lan, "[fe80::1%eth0]:5300", "x").is_err());
+    // One port is published on one address alone, the other on every one.
+    assert!(udp_exchange(&lab.lan, "[2001:db8::3]:5300", "x").is_err());
+    assert!(tcp_exchange(&lab.lan, "[2001:db8::3]:8080", vec![1]).unwrap() == [1]);
 }
 
 struct Ended(Child);
@@ -291,4 +295,69 @@ fn many_connections() {
     for client in clients {
         client.join().unwrap();
     }
+}
+
+/// Datagrams that a program hands to the kernel as one train (`UDP_SEGMENT`), as QUIC's do, either way.
+#[test]
+fn trains_of_datagrams() {
+    let each: libc::c_int = 1_000;
+    let lab = lab();
+    let _datapath = Datapath::start(&lab, PORTS);
+    let train = |socket: &UdpSocket| {
+        let socket = socket.as_raw_fd();
+        let (size, length) = ((&raw const each).cast(), size_of::<libc::c_int>() as u32);
+        // SAFETY: the kernel reads an integer.
+        let set =
+            unsafe { libc::setsockopt(socket, libc::SOL_UDP, libc::UDP_SEGMENT, size, length) };
+        assert_eq!(set, 0);
+    };
+    let all: Vec<u8> = (0..9_500).map(|byte| (byte % 251) as u8).collect();
+    let receive = |socket: &UdpSocket| {
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        let (mut buffer, mut got) = ([0_u8; 2_000], Vec::<u8>::new());
+        let mut from = None;
+        while got.len() < 9_500 {
+            let (length, peer) = socket.recv_from(&mut buffer).unwrap();
+            assert!(length == 1_000 || length == 500, "{length}");
+            got.extend_from_slice(&buffer[..length]);
+            from = Some(peer);
+        }
+        (got, from.unwrap())
+    };
+    let server = lab
+        .container
+        .enter(|| UdpSocket::bind("0.0.0.0:53").unwrap());
+    let client = lab.lan.enter(|| UdpSocket::bind("[::]:0").unwrap());
+    train(&server);
+    train(&client);
+    client.send_to(&all, DNS).unwrap();
+    let (got, seen) = receive(&server);
+    assert!(got == all, "to the endpoint");
+    server.send_to(&all, seen).unwrap();
+    let (got, from) = receive(&client);
+    assert!(got == all && from == DNS.parse().unwrap(), "to the client");
+}
+
+/// What an endpoint refuses, its client learns at once.
+#[test]
+fn a_closed_port_is_told() {
+    let lab = lab();
+    let _datapath = Datapath::start(&lab, PORTS);
+    let refused = |error: std::io::Error| error.kind() == std::io::ErrorKind::ConnectionRefused;
+    assert!(udp_exchange(&lab.lan, DNS, "x").is_err_and(refused));
+    assert!(tcp_exchange(&lab.lan, WEB, vec![1]).is_err_and(refused));
+}
+
+/// A container with IPv6 and one without, by the host's address.
+#[test]
+fn a_container_asks_too() {
+    let lab = lab();
+    lab.add_addresses("docker0", &["fd00:17::1/64"]);
+    let asks = lab.add_container("c2", "docker0", &["fd00:17::3/64"], &["fd00:17::1"]);
+    let _datapath = Datapath::start(&lab, PORTS);
+    serve(&lab);
+    let payload = vec![7; 1 << 20];
+    assert!(tcp_exchange(&asks, WEB, payload.clone()).unwrap() == payload);
+    let answer = udp_exchange(&asks, DNS, "x").unwrap();
+    assert!(answer.starts_with("172.17.0.1:"), "{answer}");
 }

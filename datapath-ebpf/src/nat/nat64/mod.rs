@@ -8,12 +8,13 @@
 //! towards it. The stack never sees these packets: one that re-entered it with the host's own source would be a
 //! martian. So they are translated only while no rule of the host's stands where they would pass it unseen.
 
+pub mod error;
 mod mss;
 
 use datapath_common::{
     conntrack::Flow,
     family::{Addr4, Addr6, Address as _, Family, V4, V6},
-    nat64::{GROWTH, Header4, Header6, PORTS},
+    nat64::{GROWTH, PORTS},
     network::Network,
     proto,
     reason::Reason,
@@ -38,6 +39,14 @@ pub trait Across: Maps + Parse {
     /// What became of an endpoint's packet to an address of the host, if it was an answer to a client of the other
     /// family.
     fn answer<P: Reshape>(packet: &mut P, work: &Work<Self>, now: u64) -> Option<Reason>;
+
+    /// Sends an ICMP error about an answer to the endpoint of the other family. `work.to` is what the answer was
+    /// before it was translated.
+    fn error_to_endpoint<P: Reshape>(packet: &mut P, work: &mut Work<Self>) -> Reason;
+
+    /// What became of an endpoint's ICMP error to an address of the host, if it was about a packet of a client of the
+    /// other family.
+    fn error_answer<P: Reshape>(packet: &mut P, work: &mut Work<Self>) -> Option<Reason>;
 }
 
 impl Across for V4 {
@@ -56,6 +65,16 @@ impl Across for V4 {
         find(&work.headers, now)?;
         Some(outward(packet, &work.headers))
     }
+
+    #[inline(always)]
+    fn error_to_endpoint<P: Reshape>(_: &mut P, _: &mut Work<Self>) -> Reason {
+        Reason::CrossFamily
+    }
+
+    #[inline(always)]
+    fn error_answer<P: Reshape>(packet: &mut P, work: &mut Work<Self>) -> Option<Reason> {
+        error::outward(packet, work)
+    }
 }
 
 impl Across for V6 {
@@ -67,6 +86,16 @@ impl Across for V6 {
     /// No IPv4 port leads to an IPv6 endpoint.
     #[inline(always)]
     fn answer<P: Reshape>(_: &mut P, _: &Work<Self>, _: u64) -> Option<Reason> {
+        None
+    }
+
+    #[inline(always)]
+    fn error_to_endpoint<P: Reshape>(packet: &mut P, work: &mut Work<Self>) -> Reason {
+        error::inward(packet, work)
+    }
+
+    #[inline(always)]
+    fn error_answer<P: Reshape>(_: &mut P, _: &mut Work<Self>) -> Option<Reason> {
         None
     }
 }
@@ -162,20 +191,23 @@ fn claim<P: Buffered>(packet: &P, work: &mut Work<V6>) -> Result<(), Reason> {
 /// An IPv6 header with mapped addresses becomes one of IPv4.
 #[inline(never)]
 fn become_v4<P: Reshape>(packet: &mut P) -> Result<(), Reason> {
-    let header: Header6 = packet.read(ETHERNET)?;
-    let header = header
-        .across(bpf::random() as u16)
-        .ok_or(Reason::CrossFamily)?;
+    let work = V6::work().ok_or(Reason::TableFull)?;
+    let crossing = &mut work.crossing;
+    crossing.outer6 = packet.read(ETHERNET)?;
+    crossing.outer_to_v4()?;
     packet.change_family::<V4>()?;
-    packet.write_anew(ETHERNET, &header)
+    packet.write_anew(ETHERNET, &crossing.outer4)
 }
 
 /// An IPv4 header becomes one of IPv6 with mapped addresses.
 #[inline(never)]
 fn become_v6<P: Reshape>(packet: &mut P) -> Result<(), Reason> {
-    let header: Header4 = packet.read(ETHERNET)?;
+    let work = V6::work().ok_or(Reason::TableFull)?;
+    let crossing = &mut work.crossing;
+    crossing.outer4 = packet.read(ETHERNET)?;
+    crossing.outer6 = crossing.outer4.across();
     packet.change_family::<V6>()?;
-    packet.write_anew(ETHERNET, &header.across())
+    packet.write_anew(ETHERNET, &crossing.outer6)
 }
 
 /// Finds the flow that an endpoint's packet is an answer of. Leaves in IPv6's workspace what the packet is there, and
