@@ -116,6 +116,8 @@ pub(super) fn protocol_of(port: &Port) -> Option<Protocol> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::sources::docker::answers::each;
 
@@ -190,6 +192,28 @@ mod tests {
                 assert!(problem.contains(part), "{labels}: {problem}");
             }
             assert!(!problem.contains(char::is_control), "{problem}");
+        }
+    }
+
+    proptest! {
+        /// Whoever starts containers writes them.
+        #[test]
+        fn any_label_is_followed_or_refused_in_one_clean_line(
+            rest in prop_oneof!["[.0-9/tcpud+-]{0,12}", any::<String>()],
+            value in prop_oneof!["[0-9a-f.:/, ]{0,40}", any::<String>()],
+        ) {
+            let label = format!("datapath.allow{rest}");
+            let container = Container {
+                labels: Some([(label, value)].into()),
+                ..Container::default()
+            };
+            let ports: Vec<Port> =
+                serde_json::from_str(r#"[{"PrivatePort": 80, "Type": "tcp"}]"#).unwrap();
+            let mut said = Vec::new();
+            let refused = Lists::read(&container, &ports, &mut said).err();
+            for line in said.iter().chain(&refused) {
+                prop_assert!(!line.contains(char::is_control) && line.len() < 2000, "{line:?}");
+            }
         }
     }
 }
