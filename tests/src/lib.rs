@@ -5,4 +5,5 @@
 pub mod bench;
 pub mod budgets;
 pub mod demo;
+pub mod faults;
 pub mod lab;

@@ -4,6 +4,11 @@ use std::{
     io::{Read as _, Write as _},
     net::Shutdown,
     os::unix::net::UnixStream,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -46,6 +51,16 @@ fn is_well(datapath: &Datapath) {
         "{:?}",
         start.elapsed()
     );
+}
+
+/// The most memory that it ever had, KiB.
+fn peak(datapath: &Datapath) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", datapath.pid())).unwrap();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmHWM"))
+        .unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
 #[test]
@@ -172,6 +187,90 @@ fn ten_thousand_ports_are_published_and_withdrawn_at_once() {
         "{:?}",
         start.elapsed()
     );
+}
+
+#[test]
+fn hostile_clients_cost_little_and_the_good_ones_hardly_notice() {
+    let lab = Lab::new();
+    let datapath = Datapath::start(&lab, "");
+    is_well(&datapath);
+    let before = peak(&datapath);
+    let socket = datapath.api_socket();
+    let stop = Arc::new(AtomicBool::new(false));
+    let hostile = |work: fn(UnixStream)| {
+        let (socket, stop) = (socket.clone(), stop.clone());
+        thread::spawn(move || {
+            let mut times = 0;
+            while !stop.load(Ordering::Relaxed) {
+                if let Ok(stream) = UnixStream::connect(&socket) {
+                    let patience = Some(Duration::from_secs(2));
+                    stream.set_write_timeout(patience).unwrap();
+                    stream.set_read_timeout(patience).unwrap();
+                    work(stream);
+                    times += 1;
+                }
+            }
+            times
+        })
+    };
+    let chunk = |mut stream: UnixStream| {
+        // A hundred megabytes that say nothing of their length.
+        drop(stream.write_all(
+            b"POST /v1/ports HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+              transfer-encoding: chunked\r\n\r\n",
+        ));
+        let mut piece = b"100000\r\n".to_vec();
+        piece.extend(vec![b' '; 1 << 20]);
+        piece.extend(b"\r\n");
+        for _ in 0..100 {
+            if stream.write_all(&piece).is_err() {
+                return;
+            }
+        }
+    };
+    let large = |mut stream: UnixStream| {
+        // Of the largest that is taken, and without an end.
+        drop(stream.write_all(&request("POST", &vec![b'['; 15 << 20])[..14 << 20]));
+    };
+    let deep = |mut stream: UnixStream| {
+        drop(stream.write_all(&request("POST", &[b'['; 60_000])));
+        drop(stream.read(&mut [0; 100]));
+    };
+    let crowd = |stream: UnixStream| {
+        drop(stream);
+        thread::sleep(Duration::from_millis(5));
+    };
+    let works: [fn(UnixStream); 8] = [chunk, large, large, large, large, deep, crowd, crowd];
+    let threads: Vec<_> = works.into_iter().map(hostile).collect();
+    let mut took = Vec::new();
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(3) {
+        let start = Instant::now();
+        let answer = send(
+            &datapath,
+            b"GET /v1/status HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
+        );
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer:?}");
+        took.push(start.elapsed());
+    }
+    stop.store(true, Ordering::Relaxed);
+    let times: Vec<u32> = threads
+        .into_iter()
+        .map(|thread| thread.join().unwrap())
+        .collect();
+    took.sort();
+    let longest = took[took.len() - 1];
+    let grown = peak(&datapath).saturating_sub(before);
+    println!(
+        "a good client: median {:?}, longest {longest:?}, of {}; hostile ones came {times:?} times; memory grew by {grown} KiB",
+        took[took.len() / 2],
+        took.len(),
+    );
+    assert!(times.iter().all(|times| *times > 0), "{times:?}");
+    // Were they in each other's way, one would wait for what a slow client is given: ten seconds.
+    assert!(longest < Duration::from_secs(5), "{longest:?}");
+    // One large body at a time, and twice that while it grows.
+    assert!(grown < 64 << 10, "{grown} KiB");
 }
 
 #[test]

@@ -1,0 +1,163 @@
+//! What runs out, and what is cut short: calls of a change, descriptors, messages of the kernel's, places in maps.
+
+use std::{
+    io::Write as _,
+    process::{Child, Command, Stdio},
+    time::Instant,
+};
+
+use datapath_common::binding::MAX_BINDINGS;
+use datapath_tests::{
+    faults::kill_at,
+    lab::{Datapath, Lab, load, run, wait_for},
+};
+use serde_json::Value;
+
+use crate::{
+    HEALED, PUBLISHED, healed, reaches,
+    talk::{self, Talk},
+};
+
+#[test]
+fn killed_at_calls_of_a_change() {
+    let killed = kill_at("bpf", [1, 7, 15].into_iter());
+    assert!(killed >= 2, "only {killed} of the calls were reached");
+}
+
+#[test]
+fn lost_messages_of_the_kernel_are_made_up_for() {
+    let lab = Lab::new();
+    let datapath = Datapath::start(&lab, load::PORTS);
+    talk::serve(&lab.container, "0.0.0.0:80");
+    assert!(reaches(&lab));
+    datapath.frozen(|| {
+        // More than a socket has room for while nobody reads it.
+        let mut batch = lab
+            .host
+            .command("ip")
+            .args(["-batch", "-"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = String::from("link add flood0 type bridge\n");
+        for number in 0..2000 {
+            lines.push_str(&format!("link set flood0 mtu {}\n", 1000 + number % 500));
+        }
+        lines.push_str("link del flood0\n");
+        let mut stdin = batch.stdin.take().unwrap();
+        stdin.write_all(lines.as_bytes()).unwrap();
+        drop(stdin);
+        assert!(batch.wait().unwrap().success());
+        lab.host.ip("addr add 203.0.113.3/24 dev eth0");
+        assert!(drops(&lab) > 0, "nothing was lost");
+    });
+    healed("the address that was not told", || {
+        Talk::open(&lab.lan, "203.0.113.3:8080").is_ok()
+    });
+    // And the next change is heard of again.
+    lab.host.ip("addr add 203.0.113.4/24 dev eth0");
+    healed("the next address", || {
+        Talk::open(&lab.lan, "203.0.113.4:8080").is_ok()
+    });
+    assert!(datapath.cli(&["status"]).status.success());
+}
+
+/// How many messages the kernel could not give to sockets in the host's namespace.
+fn drops(lab: &Lab) -> u64 {
+    let shown = run(lab.host.command("cat").arg("/proc/self/net/netlink")).stdout;
+    String::from_utf8_lossy(&shown)
+        .lines()
+        .skip(1)
+        .filter_map(|line| line.split_whitespace().nth(8)?.parse::<u64>().ok())
+        .sum()
+}
+
+#[test]
+fn a_full_map_refuses_and_keeps_what_it_has() {
+    let lab = Lab::new();
+    let datapath = Datapath::start(&lab, load::PORTS);
+    talk::serve(&lab.container, "0.0.0.0:80");
+    let count = || {
+        let ports = datapath.cli(&["ports", "--json"]).stdout;
+        let ports: Value = serde_json::from_slice(&ports).unwrap();
+        ports["ports"].as_array().unwrap().len()
+    };
+    // All that there is room for, beside the two of the file.
+    let last = 10_000 + MAX_BINDINGS - 2 - 1;
+    let all = format!("10000-{last}:10000-{last}");
+    let start = Instant::now();
+    let published = datapath.cli(&["publish", &all, "--to", "172.17.0.2"]);
+    assert!(published.status.success(), "{published:?}");
+    println!("{MAX_BINDINGS} ports: {:?}", start.elapsed());
+    assert_eq!(count(), MAX_BINDINGS as usize);
+    let more = datapath.cli(&["publish", "9000-9004:80-84", "--to", "172.17.0.2"]);
+    let said = String::from_utf8_lossy(&more.stderr).into_owned();
+    assert_eq!(more.status.code(), Some(1), "{said}");
+    assert!(said.contains("full"), "{said}");
+    assert_eq!(count(), MAX_BINDINGS as usize, "some of it was done");
+    assert!(reaches(&lab));
+    // Once there is room it works.
+    let fewer = datapath.cli(&["unpublish", "10000-10009"]);
+    assert!(fewer.status.success(), "{fewer:?}");
+    let published = datapath.cli(&["publish", "9000-9004:80-84", "--to", "172.17.0.2"]);
+    assert!(published.status.success(), "{published:?}");
+    assert!(Talk::open(&lab.lan, "203.0.113.2:9000").is_ok());
+}
+
+#[test]
+fn with_few_descriptors_it_works_or_says_so() {
+    let lab = Lab::new();
+    let mut datapath = Datapath::start(&lab, load::PORTS);
+    talk::serve(&lab.container, "0.0.0.0:80");
+    let mut held = Talk::open(&lab.lan, PUBLISHED).unwrap();
+    datapath.kill();
+    // With eight the runtime that it stands on cannot even begin.
+    for limit in [12, 24, 48, 96] {
+        let ordinary = datapath.command(&["run"]);
+        let mut service = Passing(
+            Command::new("prlimit")
+                .arg(format!("--nofile={limit}:{limit}"))
+                .arg(ordinary.get_program())
+                .args(ordinary.get_args())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap(),
+        );
+        let mut ready = false;
+        let mut ended = None;
+        wait_for(HEALED, "it serves, or it ended", || {
+            ended = service.0.try_wait().unwrap();
+            ready = serves(&datapath, service.0.id());
+            ready || ended.is_some()
+        });
+        println!("{limit} descriptors: ready: {ready}, ended: {ended:?}");
+        // When it ends by itself it is with an error of its own, not a crash.
+        if let Some(status) = ended {
+            assert_eq!(status.code(), Some(1), "limit {limit}");
+        }
+        drop(service);
+        held.ask()
+            .unwrap_or_else(|error| panic!("limit {limit}: {error}"));
+    }
+    datapath.restart();
+    held.ask().unwrap();
+    assert!(reaches(&lab));
+}
+
+/// A process that is ended with the test.
+struct Passing(Child);
+
+impl Drop for Passing {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+fn serves(datapath: &Datapath, pid: u32) -> bool {
+    let status = datapath.cli(&["status", "--json"]).stdout;
+    serde_json::from_slice::<Value>(&status).is_ok_and(|status| {
+        let service = &status["service"];
+        service["pid"] == pid && service["ready"] == true
+    })
+}

@@ -1,0 +1,158 @@
+//! The host's network as it changes under the service: renamed, resized, removed, switched.
+
+use std::fs;
+
+use datapath_tests::lab::{
+    Datapath, Lab,
+    load::{self, Load, Plan},
+    run, tcp_echo, tcp_exchange, wait_until,
+};
+
+use crate::{
+    healed, reaches,
+    talk::{self, Talk},
+};
+
+const SOME: Plan = Plan {
+    held: 20,
+    connections: 20,
+    datagrams: 100,
+};
+
+#[test]
+fn renamed_in_a_loop_under_traffic() {
+    let lab = Lab::new();
+    // By its routes, not by its name: that is what stays.
+    let datapath = Datapath::start_on(&lab, "uplinks = \"auto\"", load::PORTS);
+    let load = Load::begin(&lab, SOME);
+    for number in 0..30 {
+        lab.host
+            .ip(&format!("link set eth{number} name eth{}", number + 1));
+    }
+    lab.host.ip("link set eth30 name eth0");
+    load.end().assert_unnoticed(5);
+    healed("one program on each hook", || {
+        lab.host.classifiers("eth0") == ["uplink_ingress", "uplink_egress"]
+    });
+    assert!(datapath.cli(&["status"]).status.success());
+}
+
+#[test]
+fn another_mtu_is_no_fault() {
+    let lab = Lab::new();
+    let _datapath = Datapath::start(&lab, load::PORTS);
+    tcp_echo(&lab.container, "0.0.0.0:80");
+    let payload = vec![7; 300_000];
+    for mtu in [9000, 1280, 1500] {
+        for netns in [&lab.host, &lab.lan] {
+            netns.ip(&format!("link set eth0 mtu {mtu}"));
+        }
+        let answer = tcp_exchange(&lab.lan, "203.0.113.2:8080", payload.clone());
+        assert!(answer.unwrap() == payload, "MTU {mtu}");
+    }
+}
+
+#[test]
+fn a_bridge_goes_with_its_ports_published_and_the_others_do_not_notice() {
+    let lab = Lab::new();
+    lab.add_bridge("br-b", &["172.18.0.1/16"]);
+    let config = format!(
+        "{}\n[[publish]]\nlisten = \"0.0.0.0:9090\"\nto = \"172.18.0.2:80\"\n\
+         [[network]]\nbridge = \"br-b\"\nsubnets = [\"172.18.0.0/16\"]\n",
+        load::PORTS
+    );
+    let datapath = Datapath::start(&lab, &config);
+    let other = lab.add_container("b", "br-b", &["172.18.0.2/16"], &["172.18.0.1"]);
+    talk::serve(&other, "0.0.0.0:80");
+    let load = Load::begin(&lab, SOME);
+    let answers = || Talk::open(&lab.lan, "203.0.113.2:9090").is_ok();
+    healed("the other bridge's port", answers);
+    lab.host.ip("link del br-b");
+    assert!(!answers());
+    healed("it is said", || {
+        let said = datapath.cli(&["status"]).stdout;
+        String::from_utf8_lossy(&said).contains("interface br-b does not exist")
+    });
+    lab.add_bridge("br-b", &["172.18.0.1/16"]);
+    lab.host.ip("link set vb master br-b up");
+    healed("the bridge made anew", answers);
+    load.end().assert_unnoticed(5);
+}
+
+#[test]
+fn veths_that_come_and_go_leave_nothing() {
+    let lab = Lab::new();
+    let datapath = Datapath::start(&lab, load::PORTS);
+    talk::serve(&lab.container, "0.0.0.0:80");
+    let mut held = Talk::open(&lab.lan, "203.0.113.2:8080").unwrap();
+    let mut churn = |times: u32| {
+        for _ in 0..times {
+            let passing = lab.add_container("p", "docker0", &["172.17.0.9/16"], &["172.17.0.1"]);
+            run(passing.command("ping").args(["-c1", "-W2", "203.0.113.9"]));
+            drop(passing);
+            // The peer goes with the namespace, a moment later.
+            wait_until("the port is gone", || !has_link(&lab, "vp"));
+            held.ask().expect("the one that stays");
+        }
+    };
+    let links = || fs::read_dir(datapath.pins().join("links")).unwrap().count();
+    let descriptors = || {
+        fs::read_dir(format!("/proc/{}/fd", datapath.pid()))
+            .unwrap()
+            .count()
+    };
+    let first = links();
+    churn(3);
+    healed("links as at first", || links() == first);
+    let before = (links(), descriptors());
+    churn(12);
+    healed("links as before", || links() == before.0);
+    healed("descriptors as before", || descriptors() <= before.1);
+}
+
+fn has_link(lab: &Lab, name: &str) -> bool {
+    lab.host
+        .command("ip")
+        .args(["link", "show", name])
+        .output()
+        .unwrap()
+        .status
+        .success()
+}
+
+#[test]
+fn forwarding_and_filters_that_are_switched_under_it() {
+    let lab = Lab::new();
+    let datapath = Datapath::start(&lab, load::PORTS);
+    talk::serve(&lab.container, "0.0.0.0:80");
+    assert!(reaches(&lab));
+    let says = |words: &str| {
+        healed(words, || {
+            let said = datapath.cli(&["status"]).stdout;
+            String::from_utf8_lossy(&said).contains(words)
+        });
+    };
+    let sysctl = |setting: &str| run(lab.host.command("sysctl").args(["-qw", setting]));
+    says("forwarding: IPv4 fast");
+    sysctl("net.ipv4.ip_forward=0");
+    says("forwarding: IPv4 kernel (this host does not forward)");
+    sysctl("net.ipv4.ip_forward=1");
+    says("forwarding: IPv4 fast");
+    assert!(reaches(&lab));
+    for strict in ["0", "1", "2"] {
+        sysctl(&format!("net.ipv4.conf.all.rp_filter={strict}"));
+        sysctl(&format!("net.ipv4.conf.eth0.rp_filter={strict}"));
+        assert!(reaches(&lab), "rp_filter {strict}");
+    }
+    for words in [
+        "iptables -A FORWARD -j ACCEPT",
+        "iptables -F",
+        "iptables -t nat -F",
+        "nft flush ruleset",
+    ] {
+        let (program, arguments) = words.split_once(' ').unwrap();
+        run(lab.host.command(program).args(arguments.split(' ')));
+        assert!(reaches(&lab), "after {words}");
+    }
+    says("forwarding: IPv4 fast");
+}
