@@ -12,15 +12,20 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
     task::{self, JoinHandle},
-    time,
+    time::{self, Instant},
 };
 use tracing::{debug, warn};
 
 /// How many clients are served at a time. Where one comes too many, the one that has been there for longest is
-/// let go: whoever asks something has its answer in milliseconds, and is never that one.
+/// let go, unless it has hardly come.
 const CLIENTS: usize = 256;
+/// How long a client may stay in any case: whoever asks something has its answer in milliseconds. While all are that
+/// new, whoever comes waits before the door.
+const GRACE: Duration = Duration::from_millis(50);
 /// How long a request's head may take to arrive, and how long a connection may be silent before it.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long those inside are given to finish before it is looked again whether there is room.
+const TURN: Duration = Duration::from_millis(1);
 /// How long to wait when the process has no descriptor left for another client.
 const BREATH: Duration = Duration::from_millis(100);
 
@@ -96,6 +101,7 @@ pub(crate) async fn serve(door: impl Door, app: Router) -> io::Result<()> {
     loop {
         match door.open().await {
             Ok((stream, peer)) => {
+                clients.make_room().await;
                 clients.admit(task::spawn(attend(
                     stream,
                     app.clone().layer(Extension(peer)),
@@ -128,25 +134,37 @@ async fn attend(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, ap
     }
 }
 
-/// The clients that are being served, the first to come first. They go when this does.
+/// The clients that are being served and when they came, the first to come first. They go when this does.
 #[derive(Default)]
-struct Clients(VecDeque<JoinHandle<()>>);
+struct Clients(VecDeque<(Instant, JoinHandle<()>)>);
 
 impl Clients {
-    fn admit(&mut self, client: JoinHandle<()>) {
-        self.0.retain(|other| !other.is_finished());
-        if self.0.len() >= CLIENTS
-            && let Some(longest) = self.0.pop_front()
-        {
-            longest.abort();
+    async fn make_room(&mut self) {
+        loop {
+            self.0.retain(|(_, client)| !client.is_finished());
+            let longest = match self.0.front() {
+                Some((came, _)) if self.0.len() >= CLIENTS => came.elapsed(),
+                _ => return,
+            };
+            if longest >= GRACE {
+                if let Some((_, client)) = self.0.pop_front() {
+                    client.abort();
+                }
+                return;
+            }
+            // Most of them have their answers by then.
+            time::sleep(TURN).await;
         }
-        self.0.push_back(client);
+    }
+
+    fn admit(&mut self, client: JoinHandle<()>) {
+        self.0.push_back((Instant::now(), client));
     }
 }
 
 impl Drop for Clients {
     fn drop(&mut self) {
-        for client in &self.0 {
+        for (_, client) in &self.0 {
             client.abort();
         }
     }
