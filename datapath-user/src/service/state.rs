@@ -327,8 +327,8 @@ impl State {
         wanted
     }
 
-    /// A port that a process of the host listens on is not taken from it, unless it came later. Docker sees to its own
-    /// ports itself: it holds each with a socket.
+    /// A port that a process of the host listens on is not taken from it, unless it came later. Docker sees to the ports
+    /// that it lists itself: it holds each with a socket, whose process may not be seen from here.
     fn yield_to_holders(&mut self, wanted: &mut Wanted) {
         let present: BTreeSet<Listen> = self
             .desired
@@ -336,11 +336,11 @@ impl State {
             .iter()
             .map(|port| port.listen)
             .collect();
+        let snapshot = self.docker_view().and_then(|view| view.snapshot);
+        let unlisted = snapshot.unwrap_or_default().unlisted;
         let ports = wanted.publications.iter();
-        // An IPv6 port that leads to IPv4 is the exception.
-        let own = ports.filter(|port| {
-            port.source != Source::Docker || port.listen.addr.is_ipv4() != port.to.is_ipv4()
-        });
+        let own =
+            ports.filter(|port| port.source != Source::Docker || unlisted.contains(&port.listen));
         let holders = self.listeners.holders(own.map(|port| port.listen));
         wanted.publications.retain(|port| {
             let Some(holder) = holders.get(&port.listen) else {

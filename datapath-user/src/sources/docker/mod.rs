@@ -10,7 +10,7 @@ mod labels;
 mod translate;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     path::{Path, PathBuf},
     pin::pin,
     time::Duration,
@@ -28,7 +28,7 @@ use self::{
     everywhere::Everywhere,
     translate::{guests, needs_gateway, shown},
 };
-use crate::model::{Network, Publication};
+use crate::model::{Listen, Network, Publication};
 
 /// How long after an event everything is listed once more: the engine tells of a container's end a little before its
 /// listing does, and of what happened just before it was connected to not at all. Then, as long as nothing happens, by
@@ -53,6 +53,8 @@ pub struct Snapshot {
     pub networks: Vec<Network>,
     /// The ports that its running containers publish.
     pub publications: Vec<Publication>,
+    /// Those of them that the engine does not list, and so does not hold with a socket of its own.
+    pub unlisted: BTreeSet<Listen>,
     /// What of it could not be understood, a line each.
     pub problems: Vec<String>,
 }

@@ -7,7 +7,7 @@ mod ports;
 mod tests;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, btree_map::Entry},
     fmt,
     net::IpAddr,
 };
@@ -61,7 +61,10 @@ pub(super) fn snapshot(
         snapshot.problems.extend(published.problems);
     }
     for port in everywhere {
-        publications.entry(port.listen).or_insert(port);
+        if let Entry::Vacant(place) = publications.entry(port.listen) {
+            snapshot.unlisted.insert(port.listen);
+            place.insert(port);
+        }
     }
     snapshot.publications = publications.into_values().collect();
     // Whatever order the engine lists in, what is the same compares as the same.
