@@ -10,7 +10,7 @@ use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::net::UnixStream;
 
-use super::types::Refused;
+use super::types::{Refusal, Refused};
 
 /// A service to ask.
 #[derive(Clone, Debug)]
@@ -30,7 +30,7 @@ impl Client {
     /// Sends a request and reads the answer.
     ///
     /// # Errors
-    /// When no service answers, or it refuses.
+    /// When no service answers, or it refuses: then with a [`Refusal`].
     pub async fn send<B: Serialize + Sync, A: DeserializeOwned>(
         &self,
         method: Method,
@@ -60,8 +60,12 @@ impl Client {
             return serde_json::from_slice(&body).context("the service's answer makes no sense");
         }
         match serde_json::from_slice::<Refused>(&body) {
-            Ok(Refused { error }) if error.value.is_empty() => bail!("{}", error.message),
-            Ok(Refused { error }) => bail!("{}: {}", error.value, error.message),
+            // Which entry of the request it was is of no use to who asked for one.
+            Ok(Refused { error }) => Err(Refusal {
+                field: String::new(),
+                ..error
+            }
+            .into()),
             Err(_) => bail!(
                 "the service answered {status}: {}",
                 String::from_utf8_lossy(&body)

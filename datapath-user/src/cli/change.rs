@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use anyhow::Result;
+use anyhow::{Error, Result};
 use datapath_common::ports::PortRange;
 use hyper::Method;
 
@@ -10,12 +10,14 @@ use super::output;
 use crate::{
     api::{
         client::Client,
-        types::{AllowSpec, Changed, PublishSpec, UnpublishSpec},
+        types::{AllowSpec, Changed, PublishSpec, Refusal, UnpublishSpec},
     },
     config::{
         Config,
         ports::{HostPorts, PublishArg},
     },
+    model::Listen,
+    sources::listeners::Listeners,
 };
 
 /// An endpoint's address, as it is written on the command line.
@@ -42,7 +44,8 @@ pub(super) async fn publish(
     };
     let changed: Changed = Client::new(&config.api_socket)
         .send(Method::POST, "/v1/ports", &[spec])
-        .await?;
+        .await
+        .map_err(|error| name_holder(error, &port.host, to.is_ipv6()))?;
     output::line(&format!("published {} port(s)", changed.ports))
 }
 
@@ -71,14 +74,41 @@ pub(super) async fn unpublish(config: &Config, port: &HostPorts) -> Result<()> {
     output::line(&format!("withdrew {} port(s)", changed.ports))
 }
 
-/// Without an address: every one of the endpoint's family.
+/// A process that holds a port: the service has no right to see more of it than its user, which whoever runs this may
+/// have.
+fn name_holder(error: Error, host: &HostPorts, v6: bool) -> Error {
+    let refusal = match error.downcast_ref::<Refusal>() {
+        Some(refusal) if refusal.message.starts_with("held by ") => refusal,
+        _ => return error,
+    };
+    let asked = (host.ports.first..=host.ports.last).map(|port| Listen {
+        addr: address_of(host, v6),
+        port,
+        protocol: host.protocol,
+    });
+    let refused = asked.filter(|listen| listen.to_string() == refusal.value);
+    let held = Listeners::default().holders(refused).into_values().next();
+    match held {
+        Some(holder) => Refusal {
+            message: holder.objection(),
+            ..refusal.clone()
+        }
+        .into(),
+        None => error,
+    }
+}
+
 fn listen(host: &HostPorts, v6: bool) -> String {
-    let every = if v6 {
+    text(address_of(host, v6), host.ports)
+}
+
+/// Without an address: every one of the endpoint's family.
+fn address_of(host: &HostPorts, v6: bool) -> IpAddr {
+    host.addr.unwrap_or(if v6 {
         IpAddr::V6(Ipv6Addr::UNSPECIFIED)
     } else {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED)
-    };
-    text(host.addr.unwrap_or(every), host.ports)
+    })
 }
 
 fn text(addr: IpAddr, ports: PortRange) -> String {

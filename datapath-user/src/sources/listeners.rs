@@ -37,6 +37,14 @@ impl fmt::Display for Holder {
     }
 }
 
+impl Holder {
+    /// Why a port of its is not published, and what to do.
+    #[must_use]
+    pub fn objection(&self) -> String {
+        format!("held by {self}; stop it, or publish another port")
+    }
+}
+
 /// The processes behind sockets, as far as they were looked for: going through all of them takes time.
 #[derive(Clone, Debug, Default)]
 pub struct Listeners(HashMap<u64, Option<(String, u32)>>);

@@ -55,8 +55,7 @@ impl State {
         let holders = self.listeners.holders(listens);
         for (index, publication) in publications.iter().enumerate() {
             if let Some(holder) = holders.get(&publication.listen) {
-                let message = format!("held by {holder}; stop it, or publish another port");
-                return Err(Refusal::new(RefusalKind::Conflict, message)
+                return Err(Refusal::new(RefusalKind::Conflict, holder.objection())
                     .about(format!("[{index}].listen"), publication.listen.to_string()));
             }
         }
