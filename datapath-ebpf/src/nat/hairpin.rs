@@ -125,6 +125,8 @@ fn lead<F: Maps>(work: &mut Work<F>, from: &Network, now: u64) -> Result<(), Rea
     if !flow::may_open(headers) {
         return Err(Reason::NoFlow);
     }
+    let depends = publish::depend::<F>(&asked.dst, asked.dport, protocol, binding.slot)
+        .ok_or(Reason::ToHost)?;
     work.source.addr = asked.dst;
     work.source.prefix = F::Addr::BITS;
     work.source.slot = local.slot;
@@ -136,7 +138,7 @@ fn lead<F: Maps>(work: &mut Work<F>, from: &Network, now: u64) -> Result<(), Rea
     opening.to.dport = binding.port;
     opening.direction = Direction::FromEndpoint;
     opening.flags = Flow::<F>::PUBLISHED | Flow::<F>::HAIRPIN;
-    opening.binding = (binding.slot, maps::generation(binding.slot));
+    opening.binding = depends;
     opening.address = (local.slot, maps::generation(local.slot));
     opening.bytes = u64::from(headers.length);
     opening.now = now;

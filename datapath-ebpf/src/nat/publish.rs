@@ -40,7 +40,8 @@ pub fn open<F: Maps>(work: &mut Work<F>, now: u64) -> Result<(), Reason> {
         },
         direction: Direction::ToEndpoint,
         flags: Flow::<F>::PUBLISHED,
-        binding: (binding.slot, maps::generation(binding.slot)),
+        binding: depend::<F>(&from.dst, from.dport, headers.protocol, binding.slot)
+            .ok_or(Reason::NotOurs)?,
         address: maps::local::<F>(&from.dst).map_or((slots::NOBODY, 0), |local| {
             (local.slot, maps::generation(local.slot))
         }),
@@ -72,6 +73,16 @@ pub fn asked<F: Maps>(headers: &Headers<F>) -> Result<&'static Binding<F>, Reaso
         return Err(Reason::NoFlow);
     }
     Ok(binding)
+}
+
+/// The slot of a binding that was found, and the generation to open a flow with; `None` where the binding is gone by
+/// now. Who withdraws a port takes the binding away and raises the generation then: read in this order, no flow of a
+/// withdrawn port is born with the new generation.
+#[inline(never)]
+pub fn depend<F: Maps>(addr: &F::Addr, port: u16, protocol: u8, slot: u32) -> Option<(u32, u32)> {
+    let generation = maps::generation(slot);
+    let still = binding::<F>(addr, port, protocol)?;
+    (still.slot == slot).then_some((slot, generation))
 }
 
 /// Whether anybody but the host may reach this endpoint: those of an internal network are nobody's.
