@@ -3,4 +3,5 @@
 #![expect(clippy::disallowed_methods, reason = "tests measure real time")]
 
 mod containers;
+mod faults;
 mod upgrades;
