@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     case::{GO_ON, REDIRECT},
-    frame::{ACK, ETHERNET, FIN, Frame, RST, SYN, ping, pong, tcp, udp},
+    frame::{ACK, FIN, Frame, RST, SYN, ping, pong, tcp, udp},
     host::{Hook, Net},
 };
 
@@ -247,13 +247,4 @@ pub(super) fn hook(side: Side, turned: bool) -> Hook {
         (Side::Inside, false) => Hook::Leaves,
         (Side::Inside, true) => Hook::Bridge,
     }
-}
-
-/// The source port of a translated packet, or its identifier.
-pub(super) fn shown(packet: &Packet, frame: &[u8], out: &[u8]) -> u16 {
-    let ip = if frame[12] == 0x08 { 20 } else { 40 };
-    let fragment = if ip == 40 && frame[20] == 44 { 8 } else { 0 };
-    let id = if packet.proto == Proto::Echo { 4 } else { 0 };
-    let place = ETHERNET + ip + fragment + id;
-    u16::from_be_bytes([out[place], out[place + 1]])
 }

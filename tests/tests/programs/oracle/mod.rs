@@ -6,6 +6,7 @@
 //! a library that is not ours.
 
 mod cast;
+mod compare;
 mod model;
 mod script;
 mod state;

@@ -9,7 +9,8 @@ use std::{
 use datapath_common::reason::{Outcome, Reason};
 
 use super::{
-    cast::{Dice, Packet, Stage, hook, shown},
+    cast::{Dice, Packet, Stage, hook},
+    compare::{same, shown},
     model::{Fate, Model, Pair},
     state,
 };
@@ -480,18 +481,6 @@ impl<'a> Play<'a> {
         }
         Ok(())
     }
-}
-
-fn same(hook: Hook, frame: &[u8], out: &[u8], expected: &[u8]) -> Result<(), String> {
-    if out == expected {
-        return Ok(());
-    }
-    Err(format!(
-        "{hook:?}\nin       {}\nout      {}\nexpected {}",
-        explain(frame),
-        explain(out),
-        explain(expected)
-    ))
 }
 
 /// The model is of the stack's programs: the one at the driver's level does nothing of its own.
