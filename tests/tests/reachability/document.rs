@@ -13,7 +13,7 @@ const HEAD: &str = "\
 
 Written by a test, which asks every target from every source with real TCP and UDP sockets, and fails when a cell that
 should be closed is open, one that should be open is closed, somebody else answers, or this page is stale.
-`DATAPATH_WRITE_DOCS=1 cargo xtask test --only reachability` writes it anew: then Docker 20.10 is asked too, with its own
+`DATAPATH_WRITE_DOCS=1 cargo xtask test --only every_cell` writes it anew: then Docker 20.10 is asked too, with its own
 iptables, ip6tables and docker-proxy in the same topology. What it does stands beside an answer where it is another.
 
 A row is a published port (by the address that it is published on, then the address that is dialled) or a container's

@@ -2,7 +2,7 @@
 //! datapath and on Docker 20.10's own iptables and docker-proxy, side by side. `docs/reachability.md` is written here:
 //!
 //! ```sh
-//! DATAPATH_WRITE_DOCS=1 cargo xtask test --only reachability
+//! DATAPATH_WRITE_DOCS=1 cargo xtask test --only every_cell
 //! ```
 
 mod document;
