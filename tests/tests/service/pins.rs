@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-use datapath_tests::lab::{Datapath, Lab, load, run};
+use datapath_tests::lab::{Datapath, Lab, load, run, wait_until};
 
 use crate::{
     PUBLISHED, healed, reaches,
@@ -180,8 +180,10 @@ fn a_pin_that_is_missing_is_made_again() {
     datapath.restart();
     held.ask().expect("the flow is in the same map as before");
     assert!(Talk::open(&lab.lan, "203.0.113.2:9000").is_ok());
-    // All of them, with the directory.
-    fs::remove_dir_all(datapath.maps()).unwrap();
+    // All of them, with the directory. The service may mend in the middle of it, and then it is not empty.
+    wait_until("the directory of the maps is gone", || {
+        fs::remove_dir_all(datapath.maps()).is_ok()
+    });
     healed("all maps", || datapath.maps().join("GENERATIONS").exists());
     held.ask().unwrap();
     assert!(reaches(&lab));
