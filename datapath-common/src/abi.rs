@@ -28,45 +28,40 @@ use crate::{
 /// refuses to adopt it.
 pub const VERSION: u32 = 3;
 
-macro_rules! abi {
-    ($($ty:ty = $size:literal),+ $(,)?) => {$(
+macro_rules! sized {
+    ($ty:ty, $size:literal) => {
         const _: () = assert!(size_of::<$ty>() == $size, stringify!($ty));
         const _: () = assert!(align_of::<$ty>() <= 8, stringify!($ty));
-        // SAFETY: integers and byte arrays in `repr(C)` without padding (the sizes above are the sums of
+    };
+}
+
+macro_rules! abi {
+    ($($ty:ty = $size:literal),+ $(,)?) => {$(
+        sized!($ty, $size);
+        // SAFETY: integers and byte arrays in `repr(C)` without padding (the sizes below are the sums of
         // the fields), so every bit pattern is a value.
         #[cfg(feature = "user")]
         unsafe impl aya::Pod for $ty {}
     )+};
 }
 
+/// Of either family: with the sizes that they have in IPv4 and in IPv6.
+macro_rules! abi_of_both {
+    ($($ty:ident = $four:literal, $six:literal);+ $(;)?) => {$(
+        sized!($ty<V4>, $four);
+        sized!($ty<V6>, $six);
+        // SAFETY: as above, in both families; there are no others (`Family` is sealed).
+        #[cfg(feature = "user")]
+        unsafe impl<F: crate::family::Family> aya::Pod for $ty<F> {}
+    )+};
+}
+
 abi! {
     Addr4 = 4,
     Addr6 = 16,
-    Tuple<V4> = 16,
-    Tuple<V6> = 40,
-    Endpoints<V4> = 12,
-    Endpoints<V6> = 36,
-    Flow<V4> = 80,
-    Flow<V6> = 104,
-    BindingKey<V4> = 8,
-    BindingKey<V6> = 20,
-    Binding<V4> = 32,
-    Binding<V6> = 44,
     BindingStats = 32,
-    AllowKey<V4> = 8,
-    AllowKey<V6> = 20,
-    MappingKey<V4> = 8,
-    MappingKey<V6> = 20,
-    Mapping<V4> = 24,
-    Mapping<V6> = 40,
     Network = 16,
     LocalAddress = 12,
-    UplinkAddresses<V4> = 100,
-    UplinkAddresses<V6> = 196,
-    FragmentKey<V4> = 16,
-    FragmentKey<V6> = 40,
-    FragmentNote<V4> = 24,
-    FragmentNote<V6> = 48,
     ReasonCount = 16,
     Event = 120,
     Monitor = 8,
@@ -76,10 +71,21 @@ abi! {
     Endpoint = 16,
     Cards = 96,
     Hop = 40,
-    HopKey<V4> = 8,
-    HopKey<V6> = 32,
-    PeerKey<V4> = 16,
-    PeerKey<V6> = 28,
-    Peer<V4> = 8,
-    Peer<V6> = 20,
+}
+
+abi_of_both! {
+    Tuple = 16, 40;
+    Endpoints = 12, 36;
+    Flow = 80, 104;
+    BindingKey = 8, 20;
+    Binding = 32, 44;
+    AllowKey = 8, 20;
+    MappingKey = 8, 20;
+    Mapping = 24, 40;
+    UplinkAddresses = 100, 196;
+    FragmentKey = 16, 40;
+    FragmentNote = 24, 48;
+    HopKey = 8, 32;
+    PeerKey = 16, 28;
+    Peer = 8, 20;
 }

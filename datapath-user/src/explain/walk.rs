@@ -9,12 +9,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use aya::Pod;
 use datapath_common::{
-    binding::{Binding as Bound, BindingKey},
-    conntrack::Flow as Entry,
     family::{Address as _, V4, V6},
-    mapping::{Mapping, MappingKey},
+    mapping::MappingKey,
     names::programs::{BRIDGE_INGRESS, UPLINK_EGRESS, UPLINK_INGRESS, VETH_INGRESS},
     network::Network,
     proto,
@@ -108,16 +105,7 @@ struct End {
 }
 
 impl Walk {
-    async fn explain<F: Tabled>(mut self, at: Option<&str>) -> Result<Explanation>
-    where
-        Tuple<F>: Pod,
-        Entry<F>: Pod,
-        MappingKey<F>: Pod,
-        Mapping<F>: Pod,
-        HopKey<F>: Pod,
-        BindingKey<F>: Pod,
-        Bound<F>: Pod,
-    {
+    async fn explain<F: Tabled>(mut self, at: Option<&str>) -> Result<Explanation> {
         let end = self.walk::<F>(at).await?;
         let outcome = end.reason.map(Reason::outcome);
         let flow = match outcome {
@@ -149,16 +137,7 @@ impl Walk {
         })
     }
 
-    async fn walk<F: Tabled>(&mut self, at: Option<&str>) -> Result<End>
-    where
-        Tuple<F>: Pod,
-        Entry<F>: Pod,
-        MappingKey<F>: Pod,
-        Mapping<F>: Pod,
-        HopKey<F>: Pod,
-        BindingKey<F>: Pod,
-        Bound<F>: Pod,
-    {
+    async fn walk<F: Tabled>(&mut self, at: Option<&str>) -> Result<End> {
         let src = self.question.src.ip();
         let Some(name) = at else {
             if self.is_local::<F>(src)? {
@@ -206,14 +185,7 @@ impl Walk {
         }
     }
 
-    async fn arrive<F: Tabled>(&mut self, uplink: u32) -> Result<End>
-    where
-        Tuple<F>: Pod,
-        Entry<F>: Pod,
-        MappingKey<F>: Pod,
-        Mapping<F>: Pod,
-        HopKey<F>: Pod,
-    {
+    async fn arrive<F: Tabled>(&mut self, uplink: u32) -> Result<End> {
         let direction = Direction::ToEndpoint;
         self.know::<F>(direction)?;
         let ran = self.run(UPLINK_INGRESS, uplink)?;
@@ -242,14 +214,7 @@ impl Walk {
         Ok(end)
     }
 
-    async fn leave<F: Tabled>(&mut self, bridge: u32, port: Option<u32>) -> Result<End>
-    where
-        Tuple<F>: Pod,
-        Entry<F>: Pod,
-        MappingKey<F>: Pod,
-        Mapping<F>: Pod,
-        HopKey<F>: Pod,
-    {
+    async fn leave<F: Tabled>(&mut self, bridge: u32, port: Option<u32>) -> Result<End> {
         let direction = Direction::FromEndpoint;
         self.know::<F>(direction)?;
         let (src, dst) = (self.question.src.ip(), self.question.dst.ip());
@@ -335,16 +300,7 @@ impl Walk {
     }
 
     /// A process of the host: led at the socket, or sent by the stack.
-    async fn begin_here<F: Tabled>(&mut self) -> Result<End>
-    where
-        Tuple<F>: Pod,
-        Entry<F>: Pod,
-        MappingKey<F>: Pod,
-        Mapping<F>: Pod,
-        HopKey<F>: Pod,
-        BindingKey<F>: Pod,
-        Bound<F>: Pod,
-    {
+    async fn begin_here<F: Tabled>(&mut self) -> Result<End> {
         let end = End {
             reason: None,
             because: "this host's own; it is none of ours".to_owned(),
@@ -370,14 +326,7 @@ impl Walk {
     }
 
     /// Copies what the packet meets.
-    fn know<F: Tabled>(&mut self, direction: Direction) -> Result<()>
-    where
-        Tuple<F>: Pod,
-        Entry<F>: Pod,
-        MappingKey<F>: Pod,
-        Mapping<F>: Pod,
-        HopKey<F>: Pod,
-    {
+    fn know<F: Tabled>(&mut self, direction: Direction) -> Result<()> {
         let Some(ends) = endpoints::<F>(&self.question) else {
             bail!("source and destination are not of one address family");
         };

@@ -6,7 +6,6 @@ use std::{
 };
 
 use anyhow::Result;
-use aya::Pod;
 use datapath_common::allow::{AllowKey, EVERYBODY, LIST_BITS};
 use ipnet::IpNet;
 
@@ -20,10 +19,7 @@ pub type Lists = BTreeMap<u32, BTreeSet<IpNet>>;
 ///
 /// # Errors
 /// When the map cannot be read.
-pub fn read<F: Tabled>(allowed: &Allowed<F>) -> Result<Lists>
-where
-    AllowKey<F>: Pod,
-{
+pub fn read<F: Tabled>(allowed: &Allowed<F>) -> Result<Lists> {
     let mut lists = Lists::new();
     for entry in allowed.iter() {
         let (key, _) = entry?;

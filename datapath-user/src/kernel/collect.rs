@@ -11,10 +11,7 @@ use aya::{
 use datapath_common::{
     conntrack::{Flow, timeouts::SECOND},
     family::{V4, V6},
-    fragment::{FragmentKey, FragmentNote},
-    mapping::{Mapping, MappingKey},
     tuple::{Direction, Tuple},
-    way::HopKey,
 };
 
 use super::{
@@ -56,16 +53,7 @@ pub fn collect(tables: &Tables) -> Result<Collected> {
     Ok(collected)
 }
 
-fn collect_of<F: Tabled>(tables: &Tables, judge: &Judge, collected: &mut Collected) -> Result<()>
-where
-    Tuple<F>: Pod,
-    Flow<F>: Pod,
-    MappingKey<F>: Pod,
-    Mapping<F>: Pod,
-    FragmentKey<F>: Pod,
-    FragmentNote<F>: Pod,
-    HopKey<F>: Pod,
-{
+fn collect_of<F: Tabled>(tables: &Tables, judge: &Judge, collected: &mut Collected) -> Result<()> {
     for tier in [Tier::Half, Tier::Established] {
         let table = tables.tier::<F>(tier)?;
         let mut writable = tables.tier::<F>(tier)?;

@@ -3,7 +3,6 @@
 use std::{net::IpAddr, time::Duration};
 
 use anyhow::Result;
-use aya::Pod;
 use datapath_common::{
     conntrack::{Flow, tcp},
     family::{Family, V4, V6},
@@ -59,11 +58,7 @@ impl<'a> Flows<'a> {
         &self,
         wanted: &impl Fn(&FlowView) -> bool,
         show: &mut impl FnMut(FlowView) -> Result<()>,
-    ) -> Result<()>
-    where
-        Tuple<F>: Pod,
-        Flow<F>: Pod,
-    {
+    ) -> Result<()> {
         for tier in [Tier::Established, Tier::Half] {
             let partners = self.tables.tier::<F>(tier)?;
             self.walk::<F>(tier, |key, flow, direction| {
@@ -86,11 +81,7 @@ impl<'a> Flows<'a> {
         Ok(())
     }
 
-    fn flush_of<F: Tabled>(&self, wanted: &impl Fn(&FlowView) -> bool) -> Result<u64>
-    where
-        Tuple<F>: Pod,
-        Flow<F>: Pod,
-    {
+    fn flush_of<F: Tabled>(&self, wanted: &impl Fn(&FlowView) -> bool) -> Result<u64> {
         let (mut original, mut replies) = (Vec::new(), Vec::new());
         for tier in [Tier::Established, Tier::Half] {
             let partners = self.tables.tier::<F>(tier)?;
@@ -122,11 +113,7 @@ impl<'a> Flows<'a> {
         &self,
         tier: Tier,
         mut visit: impl FnMut(&Tuple<F>, &Flow<F>, Direction) -> Result<()>,
-    ) -> Result<()>
-    where
-        Tuple<F>: Pod,
-        Flow<F>: Pod,
-    {
+    ) -> Result<()> {
         self.tables.batched::<F>(tier)?.scan(|keys, flows| {
             for (key, flow) in keys.iter().zip(flows) {
                 if !flow.has(Flow::<F>::ORIGINAL) || !self.judge.is_current(flow) {

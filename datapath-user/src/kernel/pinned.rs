@@ -5,10 +5,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aya::{Pod, maps::MapType};
+use aya::maps::MapType;
 use datapath_common::{
-    allow::AllowKey,
-    binding::{Binding, BindingKey, BindingStats, Source},
+    binding::{BindingStats, Source},
     family::{V4, V6},
     names,
     reason::{Reason, ReasonCount},
@@ -203,12 +202,7 @@ pub fn interface_name(ifindex: u32) -> String {
         .unwrap_or_else(|| ifindex.to_string())
 }
 
-fn ports_of<F: Tabled>(tables: &Tables) -> anyhow::Result<Vec<PortView>>
-where
-    BindingKey<F>: Pod,
-    Binding<F>: Pod,
-    AllowKey<F>: Pod,
-{
+fn ports_of<F: Tabled>(tables: &Tables) -> anyhow::Result<Vec<PortView>> {
     let lists = allow::read::<F>(&tables.allowed::<F>()?)?;
     let stats = tables.binding_stats()?;
     let mut ports = Vec::new();

@@ -16,7 +16,7 @@ use aya::{
 use datapath_common::{
     conntrack::Flow,
     family::{V4, V6},
-    mapping::{Mapping, MappingKey},
+    mapping::MappingKey,
     names::{self, maps as maps_of},
     reason::Reason,
     tuple::{Direction, Tuple},
@@ -108,11 +108,7 @@ impl Rehearsal {
     }
 
     /// Copies the flow of these endpoints, if there is one, both its entries.
-    pub fn know_flow<F: Tabled>(&mut self, key: &Tuple<F>) -> Result<Option<Flow<F>>>
-    where
-        Tuple<F>: Pod,
-        Flow<F>: Pod,
-    {
+    pub fn know_flow<F: Tabled>(&mut self, key: &Tuple<F>) -> Result<Option<Flow<F>>> {
         for tier in [Tier::Established, Tier::Half] {
             let Ok(flow) = self.real.tier::<F>(tier)?.get(key, 0) else {
                 continue;
@@ -127,11 +123,7 @@ impl Rehearsal {
     }
 
     /// Copies an endpoint's mapping, if it has one, both its halves.
-    pub fn know_mapping<F: Tabled>(&mut self, key: &MappingKey<F>) -> Result<()>
-    where
-        MappingKey<F>: Pod,
-        Mapping<F>: Pod,
-    {
+    pub fn know_mapping<F: Tabled>(&mut self, key: &MappingKey<F>) -> Result<()> {
         let (_, mappings) = self.real.mappings::<F>()?;
         if let (Ok(mapping), Some(direction)) =
             (mappings.get(key, 0), Direction::from_raw(key.direction))
@@ -149,10 +141,7 @@ impl Rehearsal {
     }
 
     /// Copies a next hop, if it is known.
-    pub fn know_hop<F: Tabled>(&mut self, key: &HopKey<F>)
-    where
-        HopKey<F>: Pod,
-    {
+    pub fn know_hop<F: Tabled>(&mut self, key: &HopKey<F>) {
         self.know(F::HOPS, key);
     }
 
@@ -273,13 +262,7 @@ impl Rehearsal {
         Ok(())
     }
 
-    fn clear<F: Tabled>(&self) -> Result<()>
-    where
-        Tuple<F>: Pod,
-        Flow<F>: Pod,
-        MappingKey<F>: Pod,
-        Mapping<F>: Pod,
-    {
+    fn clear<F: Tabled>(&self) -> Result<()> {
         if !self.has_flows::<F>() {
             return Ok(());
         }
@@ -300,13 +283,7 @@ impl Rehearsal {
     }
 
     /// Whether the run left an entry where the maps in force have one that was not copied. It is known from now on.
-    fn has_met<F: Tabled>(&mut self) -> Result<bool>
-    where
-        Tuple<F>: Pod,
-        Flow<F>: Pod,
-        MappingKey<F>: Pod,
-        Mapping<F>: Pod,
-    {
+    fn has_met<F: Tabled>(&mut self) -> Result<bool> {
         if !self.has_flows::<F>() {
             return Ok(false);
         }

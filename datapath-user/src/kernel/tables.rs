@@ -186,61 +186,38 @@ impl Tables {
     ///
     /// # Errors
     /// When the map is not there, or of another shape. So with the others below.
-    pub fn bindings<F: Tabled>(&self) -> Result<Table<BindingKey<F>, Binding<F>>>
-    where
-        BindingKey<F>: Pod,
-        Binding<F>: Pod,
-    {
+    pub fn bindings<F: Tabled>(&self) -> Result<Table<BindingKey<F>, Binding<F>>> {
         self.hash(F::BINDINGS)
     }
 
     /// The networks of the allow-lists.
     #[expect(clippy::missing_errors_doc, reason = "as `bindings`")]
-    pub fn allowed<F: Tabled>(&self) -> Result<Allowed<F>>
-    where
-        AllowKey<F>: Pod,
-    {
+    pub fn allowed<F: Tabled>(&self) -> Result<Allowed<F>> {
         let map = Map::from_map_data(self.data(F::ALLOWED)?)?;
         LpmTrie::try_from(map).context("map of allow-lists: of another shape")
     }
 
     /// The flows of one tier.
     #[expect(clippy::missing_errors_doc, reason = "as `bindings`")]
-    pub fn tier<F: Tabled>(&self, tier: Tier) -> Result<Table<Tuple<F>, Flow<F>>>
-    where
-        Tuple<F>: Pod,
-        Flow<F>: Pod,
-    {
+    pub fn tier<F: Tabled>(&self, tier: Tier) -> Result<Table<Tuple<F>, Flow<F>>> {
         self.hash(tier.map::<F>())
     }
 
     /// The flows of one tier, for thousands at a time.
     #[expect(clippy::missing_errors_doc, reason = "as `bindings`")]
-    pub fn batched<F: Tabled>(&self, tier: Tier) -> Result<Batched<Tuple<F>, Flow<F>>>
-    where
-        Tuple<F>: Pod,
-        Flow<F>: Pod,
-    {
+    pub fn batched<F: Tabled>(&self, tier: Tier) -> Result<Batched<Tuple<F>, Flow<F>>> {
         Batched::new(self.data(tier.map::<F>())?)
     }
 
     /// The endpoint-independent mappings: for thousands at a time, and for each.
     #[expect(clippy::missing_errors_doc, reason = "as `bindings`")]
-    pub fn mappings<F: Tabled>(&self) -> Result<Both<MappingKey<F>, Mapping<F>>>
-    where
-        MappingKey<F>: Pod,
-        Mapping<F>: Pod,
-    {
+    pub fn mappings<F: Tabled>(&self) -> Result<Both<MappingKey<F>, Mapping<F>>> {
         self.both(F::MAPPINGS)
     }
 
     /// The fragmented datagrams under way, likewise.
     #[expect(clippy::missing_errors_doc, reason = "as `bindings`")]
-    pub fn fragments<F: Tabled>(&self) -> Result<Both<FragmentKey<F>, FragmentNote<F>>>
-    where
-        FragmentKey<F>: Pod,
-        FragmentNote<F>: Pod,
-    {
+    pub fn fragments<F: Tabled>(&self) -> Result<Both<FragmentKey<F>, FragmentNote<F>>> {
         self.both(F::FRAGMENTS)
     }
 
@@ -263,10 +240,7 @@ impl Tables {
 
     /// The uplinks' addresses.
     #[expect(clippy::missing_errors_doc, reason = "as `bindings`")]
-    pub fn uplinks<F: Tabled>(&self) -> Result<Table<u32, UplinkAddresses<F>>>
-    where
-        UplinkAddresses<F>: Pod,
-    {
+    pub fn uplinks<F: Tabled>(&self) -> Result<Table<u32, UplinkAddresses<F>>> {
         self.hash(F::UPLINKS)
     }
 
@@ -278,10 +252,7 @@ impl Tables {
 
     /// The next hops, likewise.
     #[expect(clippy::missing_errors_doc, reason = "as `bindings`")]
-    pub fn hops<F: Tabled>(&self) -> Result<Both<HopKey<F>, Hop>>
-    where
-        HopKey<F>: Pod,
-    {
+    pub fn hops<F: Tabled>(&self) -> Result<Both<HopKey<F>, Hop>> {
         self.both(F::HOPS)
     }
 
@@ -380,10 +351,7 @@ impl Tables {
 
 /// The key of a network of an allow-list.
 #[must_use]
-pub fn allow_key<F: Tabled>(list: u32, addr: F::Addr, bits: u32) -> lpm_trie::Key<AllowKey<F>>
-where
-    AllowKey<F>: Pod,
-{
+pub fn allow_key<F: Tabled>(list: u32, addr: F::Addr, bits: u32) -> lpm_trie::Key<AllowKey<F>> {
     lpm_trie::Key::new(LIST_BITS + bits, AllowKey { list, addr })
 }
 

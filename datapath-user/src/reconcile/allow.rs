@@ -8,8 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use aya::Pod;
-use datapath_common::allow::{AllowKey, EVERYBODY, NOBODY};
+use datapath_common::allow::{EVERYBODY, NOBODY};
 use ipnet::IpNet;
 
 use crate::{
@@ -23,10 +22,7 @@ use crate::{
 };
 
 /// The lists of one family.
-pub(super) struct Lists<F: Tabled>
-where
-    AllowKey<F>: Pod,
-{
+pub(super) struct Lists<F: Tabled> {
     map: Allowed<F>,
     /// What the map holds.
     present: allow::Lists,
@@ -34,10 +30,7 @@ where
     numbers: BTreeMap<BTreeSet<IpNet>, u32>,
 }
 
-impl<F: Tabled> Lists<F>
-where
-    AllowKey<F>: Pod,
-{
+impl<F: Tabled> Lists<F> {
     pub(super) fn read(tables: &Tables) -> Result<Self> {
         let map = tables.allowed::<F>()?;
         let present = allow::read::<F>(&map)?;

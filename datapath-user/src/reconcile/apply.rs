@@ -12,7 +12,7 @@ use aya::{
     util::nr_cpus,
 };
 use datapath_common::{
-    allow::{AllowKey, EVERYBODY, NOBODY},
+    allow::{EVERYBODY, NOBODY},
     binding::{Binding, BindingKey, BindingStats, OWNER_LEN},
     family::{Addr4, Address as _},
     network::{LocalAddress, Network},
@@ -55,13 +55,7 @@ impl AddAssign for Changes {
 }
 
 /// One family's maps.
-pub(super) struct Side<'a, F: Tabled>
-where
-    BindingKey<F>: Pod,
-    Binding<F>: Pod,
-    UplinkAddresses<F>: Pod,
-    AllowKey<F>: Pod,
-{
+pub(super) struct Side<'a, F: Tabled> {
     bindings: Table<BindingKey<F>, Binding<F>>,
     lists: Lists<F>,
     networks: LpmTrie<MapData, F::Addr, Network>,
@@ -74,13 +68,7 @@ where
     foreign: Vec<u32>,
 }
 
-impl<'a, F: Tabled> Side<'a, F>
-where
-    BindingKey<F>: Pod,
-    Binding<F>: Pod,
-    UplinkAddresses<F>: Pod,
-    AllowKey<F>: Pod,
-{
+impl<'a, F: Tabled> Side<'a, F> {
     pub(super) fn open(tables: &Tables, generations: &'a mut Generations) -> Result<Self> {
         Ok(Self {
             bindings: tables.bindings::<F>()?,

@@ -2,11 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use datapath_common::{
-    conntrack::Flow,
-    family::{Family, V4, V6},
-    tuple::Tuple,
-};
+use datapath_common::family::{Family, V4, V6};
 use datapath_tests::lab::{Datapath, Lab, PORTS, run, udp_echo, udp_exchange, wait_until};
 use datapath_user::kernel::{
     life::Tier,
@@ -32,13 +28,7 @@ fn ask(datapath: &Datapath, question: &[&str]) -> Value {
 /// Every flow with its counters, every mapping, every counter of a port: what asking might have changed. The
 /// counters by reason are not in it, since the lab's own hosts chatter.
 fn state(datapath: &Datapath) -> BTreeMap<String, String> {
-    fn of<F: Tabled + Family>(tables: &Tables, all: &mut BTreeMap<String, String>)
-    where
-        Tuple<F>: aya::Pod,
-        Flow<F>: aya::Pod,
-        datapath_common::mapping::MappingKey<F>: aya::Pod,
-        datapath_common::mapping::Mapping<F>: aya::Pod,
-    {
+    fn of<F: Tabled + Family>(tables: &Tables, all: &mut BTreeMap<String, String>) {
         for tier in [Tier::Established, Tier::Half] {
             for entry in tables.tier::<F>(tier).unwrap().iter() {
                 let (key, flow) = entry.unwrap();

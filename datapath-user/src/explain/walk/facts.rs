@@ -3,9 +3,7 @@
 use std::net::IpAddr;
 
 use anyhow::Result;
-use aya::Pod;
 use datapath_common::{
-    conntrack::Flow as Entry,
     family::{Address as _, Family},
     network::Network,
     tuple::{Direction, Endpoints, Tuple},
@@ -55,11 +53,7 @@ impl Walk {
     }
 
     /// The flow that the packet belongs to, as the last run left it, and its published port's slot.
-    pub(super) fn flow<F: Tabled>(&self, direction: Direction) -> Result<Option<(Flow, u32)>>
-    where
-        Tuple<F>: Pod,
-        Entry<F>: Pod,
-    {
+    pub(super) fn flow<F: Tabled>(&self, direction: Direction) -> Result<Option<(Flow, u32)>> {
         let Some(ends) = endpoints::<F>(&self.question) else {
             return Ok(None);
         };
@@ -93,10 +87,7 @@ impl Walk {
     }
 
     /// Where the shortcut sends it, in words.
-    pub(super) fn hop<F: Tabled>(&self) -> String
-    where
-        HopKey<F>: Pod,
-    {
+    pub(super) fn hop<F: Tabled>(&self) -> String {
         let hop: Option<Hop> = endpoints::<F>(&self.question).and_then(|ends| {
             let key = HopKey::<F> {
                 src: ends.src,

@@ -4,12 +4,8 @@ use std::collections::BTreeSet;
 
 use aya::{Pod, maps::MapData};
 use datapath_common::{
-    conntrack::Flow,
     family::{V4, V6},
-    fragment::{FragmentKey, FragmentNote},
-    mapping::{Mapping, MappingKey},
     proto,
-    tuple::Tuple,
 };
 use datapath_tests::lab::wait_until;
 use datapath_user::kernel::{
@@ -40,15 +36,7 @@ pub(super) fn clear(host: &Host) {
     clear_of::<V6>(&tables);
 }
 
-fn clear_of<F: Tabled>(tables: &Tables)
-where
-    Tuple<F>: Pod,
-    Flow<F>: Pod,
-    MappingKey<F>: Pod,
-    Mapping<F>: Pod,
-    FragmentKey<F>: Pod,
-    FragmentNote<F>: Pod,
-{
+fn clear_of<F: Tabled>(tables: &Tables) {
     for tier in [Tier::Half, Tier::Established] {
         empty(tables.tier::<F>(tier).unwrap());
     }
