@@ -27,7 +27,7 @@ pub(super) struct Explain {
     /// Where it comes from: ADDRESS[:PORT], IPv6 in brackets. Of a ping the port is the identifier.
     #[arg(value_name = "SRC[:PORT]")]
     src: End,
-    /// Where it goes.
+    /// Where it goes. Of an IPv6 client and an IPv4 endpoint: by the port that is published to it, or back.
     #[arg(value_name = "DST[:PORT]")]
     dst: End,
     /// The interface that it arrives at [default: where its source is].
@@ -89,10 +89,11 @@ impl Explain {
 
     fn question(&self) -> Result<Question> {
         let (src, dst) = (self.src.addr, self.dst.addr);
-        if src.is_ipv4() != dst.is_ipv4() {
-            bail!("DST: {dst}: {src} is of the other address family; a packet has one");
-        }
+        let across = src.is_ipv4() != dst.is_ipv4();
         let (protocol, dport) = match (self.protocol, self.dst.port) {
+            (Proto::Icmp, _) if across => bail!(
+                "DST: {dst}: {src} is of the other address family; only published ports lead from one to the other"
+            ),
             (Proto::Icmp, None) if src.is_ipv6() => (proto::ICMPV6, 0),
             (Proto::Icmp, None) => (proto::ICMP, 0),
             (Proto::Icmp, Some(port)) => {

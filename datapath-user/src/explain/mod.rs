@@ -12,6 +12,8 @@ pub use self::{packet::Question, walk::explain};
 /// What would happen to a packet; docs/cli-json.md says what the fields mean.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Explanation {
+    /// What was asked about, where its ends are of two families: `packet` is what that is on the wire.
+    pub asked: Option<Ends>,
     /// The packet.
     pub packet: Packet,
     /// What becomes of it: `translated`, `passed` or `dropped`.

@@ -22,6 +22,9 @@ impl fmt::Display for Ends {
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let packet = &self.packet;
+        if let Some(asked) = &self.asked {
+            writeln!(f, "{asked} is, on the wire,")?;
+        }
         let kind = match (packet.protocol, packet.first) {
             ("tcp", true) => "a first segment (SYN)",
             ("udp", true) => "a first datagram",
@@ -40,7 +43,12 @@ impl fmt::Display for Explanation {
                 writeln!(f, "    {}", step.meaning)?;
             }
             if let Some(ends) = &step.becomes {
-                writeln!(f, "    becomes {ends}")?;
+                let across = match (packet.ends.src.is_ipv4(), ends.src.is_ipv4()) {
+                    (true, false) => ", a packet of IPv6",
+                    (false, true) => ", a packet of IPv4",
+                    _ => "",
+                };
+                writeln!(f, "    becomes {ends}{across}")?;
             }
         }
         if let Some(binding) = &self.binding {

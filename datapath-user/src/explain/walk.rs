@@ -1,5 +1,6 @@
 //! The way of the packet: which programs see it, in which order, and what lies between them.
 
+mod across;
 mod facts;
 
 use std::{
@@ -11,16 +12,13 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use datapath_common::{
     family::{Address as _, V4, V6},
-    mapping::MappingKey,
-    names::programs::{BRIDGE_INGRESS, UPLINK_EGRESS, UPLINK_INGRESS, VETH_INGRESS},
+    names::programs::{BRIDGE_INGRESS, UPLINK_EGRESS, UPLINK_INGRESS, UPLINK_XDP, VETH_INGRESS},
     network::Network,
     proto,
     reason::{Outcome, Reason},
-    tuple::{Direction, Tuple},
-    way::HopKey,
+    tuple::Direction,
 };
 
-use self::facts::endpoints;
 use super::{Binding, Explanation, Packet, Question, Step, packet};
 use crate::{
     kernel::{
@@ -29,6 +27,7 @@ use crate::{
         pins,
         rehearsal::{Ran, Rehearsal},
         tables::{Tabled, Tables},
+        xdp,
     },
     remedy::remedy,
     sources::netlink::{Host, Netlink},
@@ -51,8 +50,9 @@ pub async fn explain(pin_dir: &Path, question: &Question, at: Option<&str>) -> R
     }
     let tables = Tables::new(pin_dir);
     let netlink = Netlink::connect()?;
-    let walk = Walk {
+    let mut walk = Walk {
         question: *question,
+        asked: None,
         host: netlink.dump().await?,
         netlink,
         links: attached(pin_dir)?,
@@ -60,10 +60,12 @@ pub async fn explain(pin_dir: &Path, question: &Question, at: Option<&str>) -> R
         copy: Rehearsal::new(&tables)?,
         tables,
         first: true,
+        way_out: None,
         steps: Vec::new(),
         exact: true,
     };
-    match question.src.ip() {
+    walk.put_on_the_wire(at)?;
+    match walk.question.src.ip() {
         IpAddr::V4(_) => walk.explain::<V4>(at).await,
         IpAddr::V6(_) => walk.explain::<V6>(at).await,
     }
@@ -74,7 +76,9 @@ fn attached(pin_dir: &Path) -> Result<BTreeMap<(String, u32), PathBuf>> {
     let mut links = BTreeMap::new();
     for entry in std::fs::read_dir(pins::links(pin_dir))?.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if let Some((program, ifindex)) = attach::parse_pin(&name) {
+        if let Some((ifindex, _)) = xdp::parse_pin(&name) {
+            links.insert((UPLINK_XDP.to_owned(), ifindex), entry.path());
+        } else if let Some((program, ifindex)) = attach::parse_pin(&name) {
             links.insert((program.to_owned(), ifindex), entry.path());
         }
     }
@@ -84,6 +88,8 @@ fn attached(pin_dir: &Path) -> Result<BTreeMap<(String, u32), PathBuf>> {
 /// A walk under way.
 struct Walk {
     question: Question,
+    /// What was asked for, if that is no packet of one family.
+    asked: Option<packet::Ends>,
     host: Host,
     netlink: Netlink,
     links: BTreeMap<(String, u32), PathBuf>,
@@ -91,6 +97,8 @@ struct Walk {
     copy: Rehearsal,
     tables: Tables,
     first: bool,
+    /// The interface that an answer to a client of the other family leaves by.
+    way_out: Option<u32>,
     steps: Vec<Step>,
     exact: bool,
 }
@@ -101,7 +109,6 @@ struct End {
     because: String,
     way: Option<String>,
     interface: Option<String>,
-    direction: Direction,
 }
 
 impl Walk {
@@ -109,13 +116,14 @@ impl Walk {
         let end = self.walk::<F>(at).await?;
         let outcome = end.reason.map(Reason::outcome);
         let flow = match outcome {
-            Some(Outcome::Translate) => self.flow::<F>(end.direction)?,
+            Some(Outcome::Translate) => self.flow()?,
             _ => None,
         };
         let slot = flow.as_ref().map(|(_, slot)| *slot);
         let port = self.ports.iter().find(|port| Some(port.slot) == slot);
         let binding = port.or_else(|| self.led::<F>()).map(binding);
         Ok(Explanation {
+            asked: self.asked,
             packet: Packet {
                 protocol: proto::name(self.question.protocol).unwrap_or("unknown"),
                 ends: self.question.ends(),
@@ -186,21 +194,21 @@ impl Walk {
     }
 
     async fn arrive<F: Tabled>(&mut self, uplink: u32) -> Result<End> {
-        let direction = Direction::ToEndpoint;
-        self.know::<F>(direction)?;
-        let ran = self.run(UPLINK_INGRESS, uplink)?;
-        let mut end = self.end(&ran, uplink, direction);
+        self.know::<F>(Direction::ToEndpoint)?;
+        let mut ran = None;
+        if self.has(UPLINK_XDP, uplink) {
+            ran = Some(self.run(UPLINK_XDP, uplink)?).filter(|ran| ran.reason.is_some());
+        }
+        let ran = match ran {
+            Some(ran) => ran,
+            None => self.run(UPLINK_INGRESS, uplink)?,
+        };
+        let mut end = self.end(&ran, uplink);
         match ran.reason.map(Reason::outcome) {
             Some(Outcome::Translate) => {
                 let to = packet::ends(&ran.frame)?;
                 end.way = Some(if ran.redirected {
-                    let port = F::Addr::from_ip(to.dst)
-                        .and_then(|addr| self.tables.endpoints::<F>().ok()?.get(&addr, 0).ok());
-                    format!(
-                        "past the stack, straight into the endpoint{}",
-                        port.map(|port| format!(" by {}", self.name(port.port)))
-                            .unwrap_or_default()
-                    )
+                    self.past_the_stack(to.dst)?
                 } else {
                     self.through_the_stack(to.src, to.dst, Some(uplink)).await
                 });
@@ -215,8 +223,7 @@ impl Walk {
     }
 
     async fn leave<F: Tabled>(&mut self, bridge: u32, port: Option<u32>) -> Result<End> {
-        let direction = Direction::FromEndpoint;
-        self.know::<F>(direction)?;
+        self.know::<F>(Direction::FromEndpoint)?;
         let (src, dst) = (self.question.src.ip(), self.question.dst.ip());
         let neighbours = self
             .network::<F>(dst)?
@@ -231,7 +238,7 @@ impl Walk {
         if let Some(port) = port {
             let ran = self.run_as(VETH_INGRESS, port, bridge)?;
             if ran.reason.is_some() {
-                let mut end = self.end(&ran, port, direction);
+                let mut end = self.end(&ran, port);
                 if ran.redirected {
                     end.way = Some(format!("past the stack, out by {}", self.hop::<F>()));
                 }
@@ -242,14 +249,16 @@ impl Walk {
             bail!("{}: no program is attached there", self.name(bridge));
         }
         let ran = self.run(BRIDGE_INGRESS, bridge)?;
-        let mut end = self.end(&ran, bridge, direction);
+        let mut end = self.end(&ran, bridge);
         match ran.reason.map(Reason::outcome) {
             Some(Outcome::Translate) => {
                 let to = packet::ends(&ran.frame)?;
-                let out = self
-                    .network::<F>(to.dst)?
-                    .map(|network| self.name(network.bridge));
-                end.way = out.map(|out| format!("past the stack, back out by {out}"));
+                let back = self.network::<F>(to.dst)?.map(|network| network.bridge);
+                let out = match (back, self.way_out) {
+                    (Some(bridge), _) => Some(format!("back out by {}", self.name(bridge))),
+                    (None, uplink) => uplink.map(|uplink| format!("out by {}", self.name(uplink))),
+                };
+                end.way = out.map(|out| format!("past the stack, {out}"));
                 return Ok(end);
             }
             Some(Outcome::Drop) => return Ok(end),
@@ -270,7 +279,7 @@ impl Walk {
         };
         let ran = self.run(UPLINK_EGRESS, way.ifindex)?;
         let interface = end.interface;
-        end = self.end(&ran, way.ifindex, Direction::FromEndpoint);
+        end = self.end(&ran, way.ifindex);
         end.interface = interface;
         if ran.reason.map(Reason::outcome) != Some(Outcome::Drop) {
             end.way = Some(self.through_the_stack(src, dst, from).await);
@@ -295,7 +304,6 @@ impl Walk {
             because,
             way: Some(format!("from port to port of {name}")),
             interface: Some(name),
-            direction: Direction::FromEndpoint,
         })
     }
 
@@ -306,7 +314,6 @@ impl Walk {
             because: "this host's own; it is none of ours".to_owned(),
             way: None,
             interface: None,
-            direction: Direction::FromEndpoint,
         };
         if let Some(port) = self.led::<F>() {
             let to = SocketAddr::new(port.publication.to, port.publication.to_port);
@@ -323,32 +330,6 @@ impl Walk {
         }
         self.know::<F>(Direction::FromEndpoint)?;
         self.outward(end, None).await
-    }
-
-    /// Copies what the packet meets.
-    fn know<F: Tabled>(&mut self, direction: Direction) -> Result<()> {
-        let Some(ends) = endpoints::<F>(&self.question) else {
-            bail!("source and destination are not of one address family");
-        };
-        let protocol = self.question.protocol;
-        let flow = self
-            .copy
-            .know_flow(&Tuple::new(&ends, protocol, direction))?;
-        if flow.is_some() {
-            // Whether it lives still is for the program to say: it takes a first packet for one of a living flow.
-            let tables = &self.tables;
-            let judge = crate::kernel::flows::judge(tables)?;
-            self.first = !flow.is_some_and(|flow| {
-                judge.is_current(&flow) && !flow.is_expired(&judge.timeouts, judge.now)
-            });
-        }
-        let inside = MappingKey::<F>::new(ends.src, ends.sport, protocol, direction);
-        self.copy.know_mapping(&inside)?;
-        self.copy.know_hop::<F>(&HopKey {
-            src: ends.src,
-            dst: ends.dst,
-        });
-        Ok(())
     }
 
     fn run(&mut self, program: &'static str, ifindex: u32) -> Result<Ran> {
@@ -374,13 +355,12 @@ impl Walk {
         Ok(ran)
     }
 
-    fn end(&self, ran: &Ran, ifindex: u32, direction: Direction) -> End {
+    fn end(&self, ran: &Ran, ifindex: u32) -> End {
         End {
             reason: ran.reason,
             because: ran.reason.map_or("", Reason::meaning).to_owned(),
             way: None,
             interface: Some(self.name(ifindex)),
-            direction,
         }
     }
 }

@@ -11,7 +11,11 @@ use anyhow::{Context as _, Result, bail};
 use aya::{
     Ebpf, EbpfLoader, Pod, TestRunOptions,
     maps::MapInfo,
-    programs::{TestRun as _, links::FdLink, links::PinnedLink, loaded_programs},
+    programs::{
+        ProgramError, ProgramInfo, SchedClassifier, TestRun as _, TestRunResult, Xdp,
+        links::{FdLink, PinnedLink},
+        loaded_programs,
+    },
 };
 use datapath_common::{
     conntrack::Flow,
@@ -27,6 +31,7 @@ use super::{
     life::Tier,
     object, raw,
     tables::{Tabled, Tables},
+    xdp,
 };
 
 /// Room for flows in the copy: one packet makes two entries at the most, and meets a few.
@@ -35,9 +40,10 @@ const ROOM: u32 = 1024;
 const RUNS: usize = 64;
 /// Room for the frame that comes out.
 const FRAME: usize = 2048;
-/// Where `struct __sk_buff` has the interface that a packet came in by, and the one it is at.
-const INGRESS_IFINDEX: usize = 36;
-const IFINDEX: usize = 40;
+
+/// Of include/uapi/linux/pkt_cls.h and include/uapi/linux/bpf.h.
+const TC_ACT_REDIRECT: u32 = 7;
+const XDP_REDIRECT: u32 = 4;
 
 /// Maps that are not copied whole.
 const LARGE: &[&str] = &[
@@ -107,6 +113,16 @@ impl Rehearsal {
         &self.copy
     }
 
+    /// The flow of these endpoints, if there is one in the maps in force.
+    pub fn known_flow<F: Tabled>(&self, key: &Tuple<F>) -> Result<Option<Flow<F>>> {
+        for tier in [Tier::Established, Tier::Half] {
+            if let Ok(flow) = self.real.tier::<F>(tier)?.get(key, 0) {
+                return Ok(Some(flow));
+            }
+        }
+        Ok(None)
+    }
+
     /// Copies the flow of these endpoints, if there is one, both its entries.
     pub fn know_flow<F: Tabled>(&mut self, key: &Tuple<F>) -> Result<Option<Flow<F>>> {
         for tier in [Tier::Established, Tier::Half] {
@@ -156,7 +172,7 @@ impl Rehearsal {
     pub fn is_the_one_in_force(&mut self, link: &std::path::Path, name: &str) -> Result<bool> {
         let link = FdLink::from(PinnedLink::from_pin(link)?);
         let id = link.info()?.program_id();
-        let own = object::program(&mut self.ebpf, name)?.info()?.tag();
+        let own = self.program(name)?.info()?.tag();
         Ok(loaded_programs()
             .flatten()
             .any(|program| program.id() == id && program.tag() == own))
@@ -182,19 +198,10 @@ impl Rehearsal {
 
     fn run_once(&mut self, name: &'static str, ifindex: u32, frame: &[u8]) -> Result<Ran> {
         let before = self.counts()?;
-        let mut context = [0; IFINDEX + 4];
-        for place in [INGRESS_IFINDEX, IFINDEX] {
-            let field = context.get_mut(place..place + 4).unwrap_or_default();
-            field.copy_from_slice(&ifindex.to_ne_bytes());
-        }
         let mut out = vec![0; FRAME];
-        let ran = object::program(&mut self.ebpf, name)?
-            .test_run(TestRunOptions {
-                data_in: Some(frame),
-                data_out: Some(&mut out),
-                ctx_in: Some(&context),
-                ..TestRunOptions::new()
-            })
+        let (ran, redirect) = self
+            .program(name)?
+            .run(ifindex, frame, &mut out)
             .with_context(|| format!("running {name} on the packet"))?;
         out.truncate(ran.data_size_out as usize);
         let after = self.counts()?;
@@ -202,11 +209,9 @@ impl Rehearsal {
             .iter()
             .zip(&after)
             .find(|(before, after)| before != after);
-        /// `TC_ACT_REDIRECT` of include/uapi/linux/pkt_cls.h.
-        const REDIRECT: u32 = 7;
         Ok(Ran {
             reason: counted.map(|((reason, _), _)| *reason),
-            redirected: ran.return_value == REDIRECT,
+            redirected: ran.return_value == redirect,
             frame: out,
         })
     }
@@ -222,12 +227,10 @@ impl Rehearsal {
 
     /// Loads a program, and fills those of its maps that are new.
     fn load(&mut self, name: &str) -> Result<()> {
-        let program = object::program(&mut self.ebpf, name)?;
-        if program.fd().is_err() {
-            program
-                .load()
-                .with_context(|| format!("{}: program {name}", object::REFUSED))?;
-        }
+        let mut program = self.program(name)?;
+        program
+            .load()
+            .with_context(|| format!("{}: program {name}", object::REFUSED))?;
         let ids = program.info()?.map_ids()?.unwrap_or_default();
         let mut fresh = Vec::new();
         for id in ids {
@@ -247,7 +250,23 @@ impl Rehearsal {
                 raw::copy_all(&real, &copy).with_context(|| format!("copying map {name}"))?;
             }
         }
+        if fresh.iter().any(|new| new == maps_of::FRAME_PORTS) {
+            let mut ports = self.copy.frame_ports()?;
+            for port in self.real.frame_ports()?.keys() {
+                let port = port?;
+                // One that has just gone cannot be put in, and takes no frames.
+                drop(ports.insert(port, port, None, 0));
+            }
+        }
         Ok(())
+    }
+
+    fn program(&mut self, name: &str) -> Result<Program<'_>> {
+        Ok(if name == names::programs::UPLINK_XDP {
+            Program::Driver(xdp::program(&mut self.ebpf)?)
+        } else {
+            Program::Stack(object::program(&mut self.ebpf, name)?)
+        })
     }
 
     /// Puts the copy's flows back to what is known of those in force.
@@ -306,6 +325,64 @@ impl Rehearsal {
         let before = self.known.len();
         self.known.extend(met);
         Ok(self.known.len() > before)
+    }
+}
+
+/// A program of the copy.
+enum Program<'a> {
+    Stack(&'a mut SchedClassifier),
+    Driver(&'a mut Xdp),
+}
+
+impl Program<'_> {
+    fn load(&mut self) -> Result<(), ProgramError> {
+        match self {
+            Self::Stack(program) if program.fd().is_err() => program.load(),
+            Self::Driver(program) if program.fd().is_err() => program.load(),
+            Self::Stack(_) | Self::Driver(_) => Ok(()),
+        }
+    }
+
+    fn info(&self) -> Result<ProgramInfo, ProgramError> {
+        match self {
+            Self::Stack(program) => program.info(),
+            Self::Driver(program) => program.info(),
+        }
+    }
+
+    /// Runs it, and says by which return value it would send the frame on.
+    fn run(
+        &self,
+        ifindex: u32,
+        frame: &[u8],
+        out: &mut [u8],
+    ) -> Result<(TestRunResult, u32), ProgramError> {
+        let context = self.context(ifindex, frame);
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(out),
+            ctx_in: Some(&context),
+            ..TestRunOptions::new()
+        };
+        Ok(match self {
+            Self::Stack(program) => (program.test_run(options)?, TC_ACT_REDIRECT),
+            Self::Driver(program) => (program.test_run(options)?, XDP_REDIRECT),
+        })
+    }
+
+    /// What the kernel is told of where a frame is: the beginning of `struct __sk_buff`, or `struct xdp_md`, of
+    /// include/uapi/linux/bpf.h.
+    fn context(&self, ifindex: u32, frame: &[u8]) -> Vec<u8> {
+        let words = match self {
+            // Nine that say nothing, ingress_ifindex, ifindex.
+            Self::Stack(_) => [vec![0; 9], vec![ifindex, ifindex]].concat(),
+            // data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
+            Self::Driver(_) => {
+                let length = u32::try_from(frame.len()).unwrap_or(u32::MAX);
+                vec![0, length, 0, ifindex, 0, 0]
+            }
+        };
+        words.into_iter().flat_map(u32::to_ne_bytes).collect()
     }
 }
 

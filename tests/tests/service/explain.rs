@@ -238,6 +238,120 @@ fn a_source_port_that_is_taken_is_seen() {
     assert_eq!(shown["sport"], 1234, "{own:#}");
 }
 
+/// IPv6 clients of an endpoint that has IPv4 alone: both headers are told, whichever way it is asked.
+#[test]
+fn a_way_between_the_families_is_told() {
+    const PORTS: &str = "[[publish]]\nlisten = \"[::]:8080\"\nto = \"172.17.0.2:80\"\n";
+    let lab = Lab::new();
+    lab.add_addresses("eth0", &["2001:db8::2/64"]);
+    lab.lan.ip("addr add 2001:db8::9/64 dev eth0 nodad");
+    let datapath = Datapath::start(&lab, PORTS);
+    talk::serve(&lab.container, "0.0.0.0:80");
+    let dialled = &["tcp", "[2001:db8::9]:40000", "[2001:db8::2]:8080"][..];
+    for question in [
+        dialled,
+        &["tcp", "[2001:db8::9]:40000", "172.17.0.2:80"],
+        &[
+            "tcp",
+            "[2001:db8::9]:40000",
+            "172.17.0.2:80",
+            "--in",
+            "eth0",
+        ],
+    ] {
+        let answer = ask(&datapath, question);
+        assert_eq!(answer["packet"]["dst"], "2001:db8::2", "{answer:#}");
+        assert_eq!(answer["packet"]["dport"], 8080, "{answer:#}");
+        let step = &answer["steps"][0];
+        assert_eq!(step["reason"], "nat64", "{answer:#}");
+        let ends = &step["becomes"];
+        assert_eq!(
+            (&ends["src"], &ends["dst"], &ends["dport"]),
+            (&"172.17.0.1".into(), &"172.17.0.2".into(), &80.into()),
+            "{answer:#}"
+        );
+        assert_eq!(answer["binding"]["to"], "172.17.0.2:80", "{answer:#}");
+        assert_eq!(answer["asked"].is_null(), question == dialled, "{answer:#}");
+        let way = answer["way"].as_str().unwrap_or_default();
+        assert!(way.starts_with("past the stack, "), "{answer:#}");
+    }
+    let mut talk = Talk::open(&lab.lan, "[2001:db8::2]:8080").unwrap();
+    let flows = datapath.cli(&["flows", "--json", "--proto", "tcp"]).stdout;
+    let flows: Value = serde_json::from_slice(&flows).unwrap();
+    let (client, seen) = (
+        format!("[2001:db8::9]:{}", flows["flows"][0]["original"]["sport"]),
+        format!("172.17.0.1:{}", flows["flows"][0]["reply"]["dport"]),
+    );
+    wait_until("asking changes nothing", || {
+        let before = state(&datapath);
+        for to in [&client, &seen] {
+            let answer = ask(&datapath, &["tcp", "172.17.0.2:80", to]);
+            let last = answer["steps"].as_array().unwrap().last().unwrap();
+            assert_eq!(last["reason"], "nat64", "{answer:#}");
+            assert_eq!(last["becomes"]["src"], "2001:db8::2", "{answer:#}");
+            assert_eq!(last["becomes"]["dst"], "2001:db8::9", "{answer:#}");
+            assert_eq!(answer["way"], "past the stack, out by eth0", "{answer:#}");
+            assert_eq!(answer["flow"]["new"], false, "{answer:#}");
+        }
+        state(&datapath) == before
+    });
+    talk.ask().unwrap();
+    let text = datapath.cli(&["explain", "tcp", &client, "172.17.0.2:80"]);
+    let text = String::from_utf8_lossy(&text.stdout).into_owned();
+    println!("{text}");
+    for part in [" is, on the wire,\n", "> 172.17.0.2:80, a packet of IPv4\n"] {
+        assert!(text.contains(part), "{text}");
+    }
+    let output = datapath.cli(&["explain", "tcp", "172.17.0.2:80", "[2001:db8::9]:1"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("can only answer"), "{said}");
+}
+
+/// Where the driver's program is attached it comes first, and answers for itself.
+#[test]
+fn the_drivers_program_is_asked_first() {
+    let lab = Lab::new();
+    let datapath = start(&lab, "forwarding = \"fast\"\nxdp = \"native\"", "");
+    run(lab
+        .container
+        .command("ethtool")
+        .args(["-K", "eth0", "gro", "on"]));
+    udp_echo(&lab.container, "0.0.0.0:53");
+    let steps = |answer: &Value| -> Vec<(String, Value)> {
+        let steps = answer["steps"].as_array().unwrap().iter();
+        steps
+            .map(|step| {
+                let program = step["program"].as_str().unwrap();
+                (program.to_owned(), step["reason"].clone())
+            })
+            .collect()
+    };
+    let step = |program: &str, reason: Value| (program.to_owned(), reason);
+    let first = ask(&datapath, &["udp", "203.0.113.9:1", "203.0.113.2:5300"]);
+    let on = [
+        step("uplink_xdp", Value::Null),
+        step("uplink_ingress", "publish".into()),
+    ];
+    assert_eq!(steps(&first), on, "{first:#}");
+    assert_eq!(first["exact"], true, "{first:#}");
+    let refused = ask(&datapath, &["tcp", "203.0.113.9:1", "172.17.0.2:80"]);
+    let alone = [step("uplink_xdp", "unpublished".into())];
+    assert_eq!(steps(&refused), alone, "{refused:#}");
+    assert_eq!(refused["verdict"], "dropped", "{refused:#}");
+    wait_until("the endpoint's port to take frames", || {
+        drop(udp_exchange(&lab.lan, "203.0.113.2:5300", "x"));
+        let flows = datapath.cli(&["flows", "--json", "--proto", "udp"]).stdout;
+        let flows: Value = serde_json::from_slice(&flows).unwrap();
+        let flow = &flows["flows"][0];
+        let client = format!("203.0.113.9:{}", flow["original"]["sport"]);
+        let known = ask(&datapath, &["udp", &client, "203.0.113.2:5300"]);
+        flow["answered"] == true
+            && steps(&known) == [step("uplink_xdp", "flow".into())]
+            && known["way"] == "past the stack, straight into the endpoint by vc"
+            && known["steps"][0]["becomes"]["dst"] == "172.17.0.2"
+    });
+}
+
 #[test]
 fn questions_that_make_no_sense() {
     let lab = Lab::new();
@@ -248,7 +362,21 @@ fn questions_that_make_no_sense() {
             1,
             "203.0.113.2:80",
         ),
-        (&["tcp", "203.0.113.9", "[2001:db8::2]:80"], 1, "family"),
+        (
+            &["tcp", "203.0.113.9", "[2001:db8::2]:80"],
+            1,
+            "other address family",
+        ),
+        (
+            &["tcp", "2001:db8::9", "172.17.0.2:81"],
+            1,
+            "no published port leads IPv6 clients there",
+        ),
+        (
+            &["icmp", "2001:db8::9", "172.17.0.2"],
+            1,
+            "other address family",
+        ),
         (&["icmp", "203.0.113.9", "203.0.113.2:80"], 1, "no port"),
         (
             &["tcp", "203.0.113.9", "203.0.113.2:80", "--in", "nowhere"],

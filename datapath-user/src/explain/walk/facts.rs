@@ -2,10 +2,12 @@
 
 use std::net::IpAddr;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use datapath_common::{
-    family::{Address as _, Family},
+    family::{Address as _, Family, V4, V6},
+    mapping::MappingKey,
     network::Network,
+    settings::Settings,
     tuple::{Direction, Endpoints, Tuple},
     way::{Hop, HopKey, Mac},
 };
@@ -16,11 +18,11 @@ use super::{
 };
 use crate::{
     kernel::{
-        flows::Flows,
+        flows::{self, Flows},
         tables::{Tabled, subnet_key},
     },
     model::{Listen, Protocol},
-    view::PortView,
+    view::{Half, PortView},
 };
 
 impl Walk {
@@ -52,25 +54,56 @@ impl Walk {
         })
     }
 
-    /// The flow that the packet belongs to, as the last run left it, and its published port's slot.
-    pub(super) fn flow<F: Tabled>(&self, direction: Direction) -> Result<Option<(Flow, u32)>> {
+    /// Copies what the packet meets.
+    pub(super) fn know<F: Tabled>(&mut self, direction: Direction) -> Result<()> {
         let Some(ends) = endpoints::<F>(&self.question) else {
-            return Ok(None);
+            bail!("source and destination are not of one address family");
         };
-        let key = Tuple::new(&ends, self.question.protocol, direction);
+        let protocol = self.question.protocol;
+        let key = Tuple::new(&ends, protocol, direction);
+        if !self.know_flow(&key)? {
+            self.know_across()?;
+        }
+        let inside = MappingKey::<F>::new(ends.src, ends.sport, protocol, direction);
+        self.copy.know_mapping(&inside)?;
+        self.copy.know_hop::<F>(&HopKey {
+            src: ends.src,
+            dst: ends.dst,
+        });
+        Ok(())
+    }
+
+    /// Copies the flow between the families that an IPv4 endpoint's packet may be an answer of.
+    fn know_across(&mut self) -> Result<()> {
+        let Some(ends) = endpoints::<V4>(&self.question).and_then(|ends| ends.across()) else {
+            return Ok(());
+        };
+        let key = Tuple::<V6>::new(&ends, self.question.protocol, Direction::FromEndpoint);
+        self.know_flow(&key)?;
+        self.way_out = self.copy.known_flow(&key)?.map(|flow| flow.way_out());
+        Ok(())
+    }
+
+    /// Copies a flow, if there is one. Whether it lives still is for the program to say: it takes a first packet for
+    /// one of a living flow.
+    fn know_flow<F: Tabled>(&mut self, key: &Tuple<F>) -> Result<bool> {
+        let Some(flow) = self.copy.know_flow(key)? else {
+            return Ok(false);
+        };
+        let judge = flows::judge(&self.tables)?;
+        self.first = !judge.is_current(&flow) || flow.is_expired(&judge.timeouts, judge.now);
+        Ok(true)
+    }
+
+    /// The flow that the packet belongs to, as the last run left it, and its published port's slot.
+    pub(super) fn flow(&self) -> Result<Option<(Flow, u32)>> {
+        let asked = self.question.ends();
         let mut found = None;
         Flows::new(self.copy.tables())?.each(
-            |_| true,
+            |view| view.protocol == self.question.protocol,
             |view| {
-                let shown = |half: &crate::view::Half| packet::Ends {
-                    src: half.src,
-                    dst: half.dst,
-                    sport: half.sport,
-                    dport: half.dport,
-                };
                 let (original, reply) = (shown(&view.original), shown(&view.reply));
-                let asked = self.question.ends();
-                if view.protocol == key.protocol && (original == asked || reply == asked) {
+                if original == asked || reply == asked {
                     let flow = Flow {
                         new: self.first,
                         nat: view.nat.name(),
@@ -84,6 +117,43 @@ impl Walk {
             },
         )?;
         Ok(found)
+    }
+
+    /// Where a packet for an endpoint goes that passes by the stack, in words.
+    pub(super) fn past_the_stack(&self, to: IpAddr) -> Result<String> {
+        let (port, network) = match to {
+            IpAddr::V4(_) => (
+                self.port::<V4>(to, Settings::FAST4)?,
+                self.network::<V4>(to)?,
+            ),
+            IpAddr::V6(_) => (
+                self.port::<V6>(to, Settings::FAST6)?,
+                self.network::<V6>(to)?,
+            ),
+        };
+        Ok(match (port, network) {
+            (Some(port), _) => {
+                let port = self.name(port);
+                format!("past the stack, straight into the endpoint by {port}")
+            }
+            // Between the families a packet passes by the stack in any case.
+            (None, Some(network)) => {
+                format!("past the stack, out by {}", self.name(network.bridge))
+            }
+            (None, None) => "past the stack".to_owned(),
+        })
+    }
+
+    /// The port of an endpoint, if it is known and packets may be sent there at once.
+    fn port<F: Tabled>(&self, addr: IpAddr, fast: u32) -> Result<Option<u32>> {
+        if self.tables.settings()?.get(&0, 0)?.flags & fast == 0 {
+            return Ok(None);
+        }
+        let Some(addr) = F::Addr::from_ip(addr) else {
+            return Ok(None);
+        };
+        let endpoint = self.tables.endpoints::<F>()?.get(&addr, 0);
+        Ok(endpoint.ok().map(|endpoint| endpoint.port))
     }
 
     /// Where the shortcut sends it, in words.
@@ -147,6 +217,16 @@ impl Walk {
     pub(super) fn mac(&self, ifindex: u32) -> Mac {
         let link = self.host.links.iter().find(|link| link.ifindex == ifindex);
         link.and_then(|link| link.mac).unwrap_or_default()
+    }
+}
+
+/// The ends of a direction of a flow.
+pub(super) fn shown(half: &Half) -> packet::Ends {
+    packet::Ends {
+        src: half.src,
+        dst: half.dst,
+        sport: half.sport,
+        dport: half.dport,
     }
 }
 
