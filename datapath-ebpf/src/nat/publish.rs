@@ -21,12 +21,31 @@ use crate::{
 /// family.
 #[inline(never)]
 pub fn open<F: Maps>(work: &mut Work<F>, now: u64) -> Result<(), Reason> {
+    prepare(work, now)?;
     let Work {
         headers,
         to,
         opening,
         flow,
         ..
+    } = work;
+    let from = &headers.endpoints;
+    opening.binding = depend::<F>(&from.dst, from.dport, headers.protocol, opening.binding.0)
+        .ok_or(Reason::NotOurs)?;
+    // One of the other family's endpoints gets another source: see `nat64`.
+    if !F::is_foreign(&opening.to.dst) {
+        flow::open(opening, flow, |_| true)?;
+    }
+    *to = opening.to;
+    Ok(())
+}
+
+/// What is to be opened, but for the binding's generation. The room that it takes on the stack is given back before the
+/// search for a port begins: a chain of calls has 512 bytes, and kernels before 6.9 count each call's in steps of 32.
+#[inline(never)]
+fn prepare<F: Maps>(work: &mut Work<F>, now: u64) -> Result<(), Reason> {
+    let Work {
+        headers, opening, ..
     } = work;
     let from = &headers.endpoints;
     let binding = asked(headers)?;
@@ -40,8 +59,7 @@ pub fn open<F: Maps>(work: &mut Work<F>, now: u64) -> Result<(), Reason> {
         },
         direction: Direction::ToEndpoint,
         flags: Flow::<F>::PUBLISHED,
-        binding: depend::<F>(&from.dst, from.dport, headers.protocol, binding.slot)
-            .ok_or(Reason::NotOurs)?,
+        binding: (binding.slot, 0),
         address: maps::local::<F>(&from.dst).map_or((slots::NOBODY, 0), |local| {
             (local.slot, maps::generation(local.slot))
         }),
@@ -51,11 +69,6 @@ pub fn open<F: Maps>(work: &mut Work<F>, now: u64) -> Result<(), Reason> {
         way_out: 0,
         answers: Tuple::NONE,
     };
-    // One of the other family's endpoints gets another source: see `nat64`.
-    if !F::is_foreign(&binding.to) {
-        flow::open(opening, flow, |_| true)?;
-    }
-    *to = opening.to;
     Ok(())
 }
 

@@ -19,7 +19,10 @@ use datapath_common::{
 };
 
 use super::{Covers, Packet};
-use crate::maps::{self, FRAME_PORTS};
+use crate::{
+    maps::{self, FRAME_PORTS},
+    parse::ETHERNET,
+};
 
 /// IEEE 802.1Q and 802.1ad: a VLAN's tag.
 const VLAN: [u16; 2] = [0x8100, 0x88a8];
@@ -115,8 +118,8 @@ impl Packet for Xdp {
     fn capture(&self, to: &mut [u8; HEAD]) -> u32 {
         // Verifier: what is known of the difference of two pointers is not what is passed on, but for the black box.
         let length = black_box(self.len()).min(HEAD as u32);
-        // Verifier: the helper takes no length of 0.
-        if length == 0 {
+        // Verifier: as in `tc.rs`.
+        if length < ETHERNET {
             return 0;
         }
         let to = to.as_mut_ptr().cast::<c_void>();
