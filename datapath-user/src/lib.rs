@@ -5,6 +5,7 @@ pub mod allow;
 pub mod api;
 pub mod cli;
 pub mod config;
+mod descriptors;
 pub mod docker_config;
 pub mod doctor;
 pub mod explain;

@@ -21,7 +21,7 @@ pub(crate) const MONITOR: &str = "monitor";
 pub(crate) struct Lock {
     path: PathBuf,
     // Dropped after the file is gone.
-    _held: Flock<File>,
+    held: Flock<File>,
 }
 
 /// Who holds a lock.
@@ -77,10 +77,13 @@ impl Lock {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 // The one who had it took the file away in between: what we locked is nobody's any more.
                 Ok(lock) if !is_at(&lock, &path) => {}
-                Ok(mut lock) => {
-                    lock.set_len(0).with_context(at)?;
-                    write!(lock, "{}", std::process::id()).with_context(at)?;
-                    return Ok(Ok(Self { path, _held: lock }));
+                Ok(held) => {
+                    let path = path.clone();
+                    // From here the file goes with it, whatever fails.
+                    let mut lock = Self { path, held };
+                    lock.held.set_len(0).with_context(at)?;
+                    write!(lock.held, "{}", std::process::id()).with_context(at)?;
+                    return Ok(Ok(lock));
                 }
                 Err((mut file, _)) => {
                     let mut pid = String::new();

@@ -11,6 +11,7 @@ use datapath_user::kernel::{pinned::Pinned, tables::Tables};
 use crate::lab::{
     Datapath, Lab, load,
     talk::{self, Talk},
+    wait_until,
 };
 
 /// Ports that are published and withdrawn in one change.
@@ -60,6 +61,74 @@ pub fn kill_at(calls: &str, at: impl Iterator<Item = u32>) -> u32 {
         killed += 1;
     }
     killed
+}
+
+/// Kills a service at one bpf(2) call after another of its start, with nothing in the kernel yet and again where one
+/// served before, and looks each time whether the next service finds the world in order. Ends with the first start that
+/// makes fewer calls. Returns how often one was killed.
+pub fn kill_start_at(at: impl Iterator<Item = u32>) -> u32 {
+    let lab = Lab::new();
+    let mut datapath = Datapath::start(&lab, load::PORTS);
+    talk::serve(&lab.container, "0.0.0.0:80");
+    let mut killed = 0;
+    for number in at {
+        let mut reached = false;
+        for fresh in [true, false] {
+            let mut held = Talk::open(&lab.lan, "203.0.113.2:8080").expect("the published port");
+            datapath.kill();
+            if fresh {
+                let detached = datapath.cli(&["detach"]);
+                assert!(detached.status.success(), "{detached:?}");
+            }
+            reached |= start_killed_at(&datapath, number);
+            let when = format!("start, bpf {number}, fresh: {fresh}");
+            if !fresh {
+                held.ask().unwrap_or_else(|error| panic!("{when}: {error}"));
+            }
+            datapath.restart();
+            assert!(Talk::open(&lab.lan, "203.0.113.2:8080").is_ok(), "{when}");
+            assert_eq!(
+                lab.host.classifiers("eth0"),
+                ["uplink_ingress", "uplink_egress"],
+                "{when}"
+            );
+            if !fresh {
+                held.ask().unwrap_or_else(|error| panic!("{when}: {error}"));
+            }
+        }
+        if !reached {
+            break;
+        }
+        killed += 1;
+    }
+    killed
+}
+
+/// Starts a service that is killed at its nth bpf(2) call, and says whether it came so far. One that is ready, or
+/// ended by itself, did not.
+fn start_killed_at(datapath: &Datapath, nth: u32) -> bool {
+    let ordinary = datapath.command(&["run"]);
+    let mut service = Command::new("strace")
+        .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=bpf", "-e"])
+        .arg(format!("inject=bpf:signal=KILL:when={nth}"))
+        .arg(ordinary.get_program())
+        .args(ordinary.get_args())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("strace");
+    let (mut ended, mut ready) = (None, None);
+    wait_until("the service is killed, or ready", || {
+        ended = service.try_wait().expect("a child");
+        ready = datapath.serving();
+        ended.is_some() || ready.is_some()
+    });
+    if let Some(pid) = ready {
+        // It may reach that call yet, and be gone.
+        drop(Command::new("kill").arg(pid.to_string()).output());
+    }
+    let status = service.wait().expect("a child");
+    assert_ne!(status.code(), Some(1), "it ended with an error of its own");
+    !status.success()
 }
 
 /// strace(1) on all threads of a process, which it kills when one makes its nth such call.

@@ -24,7 +24,7 @@ use crate::{
         Config,
         ports::{HostPorts, PublishArg},
     },
-    service,
+    descriptors, service,
 };
 
 /// Docker's port publishing and masquerade in the kernel, without iptables or docker-proxy.
@@ -218,7 +218,9 @@ impl Cli {
     }
 }
 
+/// Without descriptors it does not fail, but panics.
 fn runtime() -> Result<tokio::runtime::Runtime> {
+    descriptors::require("this command", descriptors::COMMAND)?;
     Ok(tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     fs,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
@@ -74,12 +75,18 @@ pub fn check(object: &[u8], pin_dir: &Path) -> Result<()> {
     }
     for (pin, ifindex, program) in links(pin_dir) {
         if let Link::Attached { program: id } =
-            link::examine(&pin, "tcx", Place::Interface(ifindex))?
+            link::examine(&pin, attach::KIND, Place::Interface(ifindex))?
         {
             link::require_ours(&pin, id, &program)?;
         }
     }
     Ok(())
+}
+
+/// Whether no map is pinned there.
+#[must_use]
+pub fn is_empty(maps: &Path) -> bool {
+    fs::read_dir(maps).is_ok_and(|mut entries| entries.next().is_none())
 }
 
 /// The pins of classifiers: where they are, the interface's index, and the program's name.
@@ -124,7 +131,7 @@ fn in_use(pin_dir: &Path) -> Vec<u32> {
     let programs: Vec<_> = links(pin_dir)
         .into_iter()
         .filter_map(|(pin, ifindex, _)| {
-            match link::examine(&pin, "tcx", Place::Interface(ifindex)) {
+            match link::examine(&pin, attach::KIND, Place::Interface(ifindex)) {
                 Ok(Link::Attached { program }) => Some(program),
                 _ => None,
             }
@@ -153,7 +160,15 @@ impl Adopted {
         Ok(Self(ALL.iter().map(id).collect::<Result<_>>()?))
     }
 
-    /// Looks whether they are still pinned, and pins those again that are not.
+    /// Whether none of their pins is missing, whatever is there.
+    #[must_use]
+    pub fn are_pinned(&self, pin_dir: &Path) -> bool {
+        let dir = pins::maps(pin_dir);
+        let mut names = self.0.keys();
+        names.all(|name| fs::symlink_metadata(dir.join(name)).is_ok())
+    }
+
+    /// Looks whether they are still pinned, and root's alone, and pins those again that are not.
     ///
     /// # Errors
     /// When something else is pinned in the place of one: it is neither used nor removed.
@@ -169,10 +184,15 @@ impl Adopted {
             };
             match fs::symlink_metadata(&pin) {
                 Ok(data) if data.is_symlink() => bail!(stranger()),
-                Ok(_) => {
+                Ok(data) => {
                     let found = MapInfo::from_pin(&pin).with_context(stranger)?;
                     if found.id() != *id {
                         bail!(stranger());
+                    }
+                    if data.mode() & 0o7777 != pins::PRIVATE {
+                        pins::make_private(&pin)
+                            .with_context(|| format!("pin_dir: {}: not private", pin.display()))?;
+                        warn!("others could open map {name}; they cannot any more");
                     }
                 }
                 Err(_) => {

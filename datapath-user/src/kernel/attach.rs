@@ -21,6 +21,9 @@ use super::{
     object, pins,
 };
 
+/// The kernel's word for such links.
+pub const KIND: &str = "tcx";
+
 /// A program that is to be attached to an interface.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Hook {
@@ -106,9 +109,7 @@ pub fn reconcile(
             continue;
         };
         if !keep && !wanted.iter().any(|hook| hook.pin() == name) {
-            // The pin holds the link: without it the kernel takes the program off.
-            result =
-                result.and(fs::remove_file(entry.path()).with_context(|| format!("link {name}")));
+            result = result.and(remove(&entry.path(), ifindex));
             continue;
         }
         match refresh(ebpf, program, ifindex, &entry.path()) {
@@ -135,10 +136,18 @@ pub fn reconcile(
     result
 }
 
+/// Whether these are attached, but for the ports of endpoints.
+#[must_use]
+pub fn is_whole(pin_dir: &Path, hooks: &BTreeSet<Hook>) -> bool {
+    let dir = pins::links(pin_dir);
+    let mut hooks = hooks.iter().filter(|hook| hook.program != VETH_INGRESS);
+    hooks.all(|hook| link::is_whole(&dir.join(hook.pin()), KIND, Place::Interface(hook.ifindex)))
+}
+
 /// Puts this object's program behind a pinned link, if another is there. Says whether the link lives: a pin of a
 /// dead one is taken away.
 fn refresh(ebpf: &mut Ebpf, program: &str, ifindex: u32, pin: &Path) -> Result<bool> {
-    match link::examine(pin, "tcx", Place::Interface(ifindex))? {
+    match link::examine(pin, KIND, Place::Interface(ifindex))? {
         Link::Dead => {
             fs::remove_file(pin).with_context(|| format!("link {}", pin.display()))?;
             return Ok(false);
@@ -150,6 +159,13 @@ fn refresh(ebpf: &mut Ebpf, program: &str, ifindex: u32, pin: &Path) -> Result<b
         }
     }
     Ok(true)
+}
+
+/// The pin holds the link: without it the kernel takes the program off.
+fn remove(pin: &Path, ifindex: u32) -> Result<()> {
+    // What is none of ours stays.
+    link::examine(pin, KIND, Place::Interface(ifindex))?;
+    fs::remove_file(pin).with_context(|| format!("link {}", pin.display()))
 }
 
 fn attach(ebpf: &mut Ebpf, hook: &Hook, pin: &Path) -> Result<()> {

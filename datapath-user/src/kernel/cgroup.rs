@@ -19,6 +19,8 @@ use super::{
 
 /// What the pins' names end with, where those of classifiers have the interface's index.
 const SUFFIX: &str = "cgroup";
+/// The kernel's word for such links.
+const KIND: &str = "cgroup";
 
 /// The program of a pin of ours.
 #[must_use]
@@ -62,7 +64,7 @@ pub fn reconcile(ebpf: &mut Ebpf, pin_dir: &Path) -> Result<usize> {
         let own = program(ebpf, name)?.info()?.id();
         let pin = dir.join(format!("{name}-{SUFFIX}"));
         let there = fs::symlink_metadata(&pin).is_ok();
-        let found = there.then(|| link::examine(&pin, "cgroup", Place::Cgroup));
+        let found = there.then(|| link::examine(&pin, KIND, Place::Cgroup));
         match found.transpose()? {
             Some(Link::Attached { program }) if program == own => continue,
             Some(Link::Attached { program }) => link::require_ours(&pin, program, name)?,
@@ -73,6 +75,15 @@ pub fn reconcile(ebpf: &mut Ebpf, pin_dir: &Path) -> Result<usize> {
         placed += 1;
     }
     Ok(placed)
+}
+
+/// Whether the programs are on the root cgroup. What is none of ours counts as there.
+#[must_use]
+pub fn is_whole(pin_dir: &Path) -> bool {
+    let dir = pins::links(pin_dir);
+    let there =
+        |name: &&str| link::is_whole(&dir.join(format!("{name}-{SUFFIX}")), KIND, Place::Cgroup);
+    HOST.iter().all(there)
 }
 
 fn replace(ebpf: &mut Ebpf, cgroup: &File, name: &str, dir: &Path) -> Result<()> {

@@ -89,6 +89,14 @@ pub fn examine(pin: &Path, kind: &str, place: Place) -> Result<Link> {
     Ok(Link::Attached { program: id })
 }
 
+/// Whether a link of ours is attached there. What is none of ours counts as attached, since only a person can help
+/// there; a pin that is missing does not.
+#[must_use]
+pub fn is_whole(pin: &Path, kind: &str, place: Place) -> bool {
+    let missing = fs::symlink_metadata(pin).is_err();
+    !missing && !matches!(examine(pin, kind, place), Ok(Link::Dead))
+}
+
 /// Refuses a program of somebody else's behind the link of such a pin.
 ///
 /// Only CAP_SYS_ADMIN may look at programs by their ids: without it there is no telling, and no refusal.

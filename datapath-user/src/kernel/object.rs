@@ -1,7 +1,9 @@
 //! The eBPF object, which the binary carries with it: loaded, its maps adopted or pinned.
 
+use std::{error::Error, fs, io};
+
 use anyhow::{Context as _, Result};
-use aya::{Ebpf, EbpfLoader, include_bytes_aligned, programs::SchedClassifier};
+use aya::{Ebpf, EbpfError, EbpfLoader, include_bytes_aligned, programs::SchedClassifier};
 use datapath_common::names;
 
 use super::{adopt, cgroup, pins, xdp};
@@ -42,7 +44,14 @@ pub fn load(config: &Config) -> Result<Ebpf> {
     for name in names::maps::ALL {
         loader.map_pin_path(name, maps.join(name));
     }
-    let mut ebpf = loader.load(OBJECT).context(REFUSED)?;
+    let fresh = adopt::is_empty(&maps);
+    let mut ebpf = loader.load(OBJECT).map_err(|error| {
+        if fresh {
+            // Half of the maps are of no use to the next service, which would wonder where the others went.
+            drop(fs::remove_dir_all(&maps));
+        }
+        explain(error, config.conntrack.max_flows)
+    })?;
     for name in names::maps::ALL {
         pins::make_private(&maps.join(name)).with_context(|| format!("map {name}"))?;
     }
@@ -60,6 +69,26 @@ pub fn load(config: &Config) -> Result<Ebpf> {
         .load()
         .with_context(|| format!("the kernel refused program {}", names::programs::UPLINK_XDP))?;
     Ok(ebpf)
+}
+
+/// What to do about an object that the kernel does not take.
+fn explain(error: EbpfError, max_flows: u32) -> anyhow::Error {
+    let error = anyhow::Error::from(error);
+    let number = |cause: &(dyn Error + 'static)| {
+        let cause = cause.downcast_ref::<io::Error>();
+        cause.and_then(io::Error::raw_os_error)
+    };
+    if error
+        .chain()
+        .filter_map(number)
+        .any(|it| it == libc::ENOMEM)
+    {
+        return error.context(format!(
+            "conntrack.max_flows: {max_flows}: no memory for maps of that size; lower it, or let the service have more \
+             (`MemoryMax=` of a systemd unit, memory.max of a cgroup)"
+        ));
+    }
+    error.context(REFUSED)
 }
 
 /// One of our classifiers.

@@ -59,12 +59,15 @@ pub fn prepare(pin_dir: &Path) -> Result<()> {
     Ok(())
 }
 
+/// A pin's mode.
+pub const PRIVATE: u32 = 0o600;
+
 /// A pin that others may write is a map that others may write.
 ///
 /// # Errors
 /// When the kernel refuses.
 pub fn make_private(pin: &Path) -> io::Result<()> {
-    fs::set_permissions(pin, fs::Permissions::from_mode(0o600))
+    fs::set_permissions(pin, fs::Permissions::from_mode(PRIVATE))
 }
 
 fn ensure_bpffs(pin_dir: &Path) -> Result<()> {

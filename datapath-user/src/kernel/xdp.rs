@@ -12,8 +12,17 @@ use aya::{
     },
 };
 use datapath_common::names::programs::UPLINK_XDP;
+use tracing::warn;
 
-use super::{attach, pins};
+use super::{
+    attach,
+    link::{self, Link, Place},
+    pinned::interface_name,
+    pins,
+};
+
+/// The kernel's word for such links.
+const KIND: &str = "xdp";
 
 /// How the program is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,38 +84,77 @@ pub fn attached(pin_dir: &Path) -> Result<BTreeMap<u32, Mode>> {
         .collect())
 }
 
-/// Takes off what is not wanted, puts this object's program behind the pinned links if `replace` says so (the kernel
+/// Takes off what is not wanted, puts this object's program behind every pinned link that has another (the kernel
 /// swaps them atomically), and attaches what is missing. Returns what could not be, by index.
 ///
+/// `known` is what ran the last time: what is missing of it somebody else took off.
+///
 /// # Errors
-/// When the pins cannot be read or removed.
+/// When the pins cannot be read or removed. What is none of ours is neither used nor removed.
 pub fn reconcile(
     ebpf: &mut Ebpf,
     pin_dir: &Path,
     wanted: &BTreeMap<u32, Mode>,
-    replace: bool,
+    known: &BTreeMap<u32, Mode>,
 ) -> Result<BTreeMap<u32, String>> {
     let dir = pins::links(pin_dir);
-    let present = attached(pin_dir)?;
     let mut faults = BTreeMap::new();
-    for (ifindex, mode) in &present {
-        let name = pin_name(*ifindex, *mode);
-        if wanted.get(ifindex) != Some(mode) {
-            // The pin holds the link: without it the kernel takes the program off.
-            fs::remove_file(dir.join(&name)).with_context(|| format!("link {name}"))?;
-        } else if replace && let Err(error) = swap(ebpf, &dir.join(&name)) {
-            faults.insert(*ifindex, format!("{error:#}"));
+    let mut alive = BTreeMap::new();
+    for (ifindex, mode) in attached(pin_dir)? {
+        let name = pin_name(ifindex, mode);
+        let keep = wanted.get(&ifindex) == Some(&mode);
+        match refresh(ebpf, ifindex, &dir.join(&name), keep) {
+            Ok(true) => drop(alive.insert(ifindex, mode)),
+            Ok(false) => {}
+            Err(error) => {
+                // The name is taken: nothing else can be there.
+                faults.insert(ifindex, format!("{error:#}"));
+                alive.insert(ifindex, mode);
+            }
         }
     }
     for (ifindex, mode) in wanted {
-        if present.get(ifindex) == Some(mode) {
+        if alive.get(ifindex) == Some(mode) {
             continue;
+        }
+        if known.get(ifindex) == Some(mode) {
+            warn!(
+                "{UPLINK_XDP} was taken off {} by somebody else; it is attached again",
+                interface_name(*ifindex)
+            );
         }
         if let Err(error) = attach(ebpf, *ifindex, *mode, &dir.join(pin_name(*ifindex, *mode))) {
             faults.insert(*ifindex, fault(&error));
         }
     }
     Ok(faults)
+}
+
+/// Whether all that is wanted is attached. What is none of ours counts as attached: another look helps nothing.
+#[must_use]
+pub fn is_whole(pin_dir: &Path, wanted: &BTreeMap<u32, Mode>) -> bool {
+    let dir = pins::links(pin_dir);
+    wanted.iter().all(|(ifindex, mode)| {
+        let pin = dir.join(pin_name(*ifindex, *mode));
+        link::is_whole(&pin, KIND, Place::Interface(*ifindex))
+    })
+}
+
+/// Puts this object's program behind a pinned link that is to be kept, if another is there. Says whether the link
+/// lives, and is kept: else its pin is taken away, and with it the link.
+fn refresh(ebpf: &mut Ebpf, ifindex: u32, pin: &Path, keep: bool) -> Result<bool> {
+    match link::examine(pin, KIND, Place::Interface(ifindex))? {
+        Link::Attached { program: id } if keep => {
+            if id != program(ebpf)?.info()?.id() {
+                swap(ebpf, pin).context("replacing the program")?;
+            }
+            Ok(true)
+        }
+        Link::Attached { .. } | Link::Dead => {
+            fs::remove_file(pin).with_context(|| format!("link {}", pin.display()))?;
+            Ok(false)
+        }
+    }
 }
 
 /// The program.

@@ -72,7 +72,7 @@ fn decide(configured: XdpMode, facts: &Facts<'_>) -> (Option<Mode>, String) {
 }
 
 /// Brings programs and maps to what should be, and says what that is, for each uplink. What the kernel refuses is no
-/// fault of the datapath's: the same work is done at TC.
+/// fault of the datapath's: the same work is done at TC. `known` is what ran the last time, and then what runs now.
 ///
 /// # Errors
 /// When maps or pins cannot be read or written.
@@ -82,7 +82,7 @@ pub fn apply(
     tables: &Tables,
     desired: &Desired,
     configured: XdpMode,
-    replace: bool,
+    known: &mut BTreeMap<u32, Mode>,
 ) -> Result<Vec<Level>> {
     let ports = takers(desired);
     sync_ports(tables, &ports)?;
@@ -116,7 +116,9 @@ pub fn apply(
     }
     // The addresses first: without its own a program leaves everything alone.
     sync_cards(tables, desired, &wanted)?;
-    let faults = xdp::reconcile(ebpf, pin_dir, &wanted, replace)?;
+    let faults = xdp::reconcile(ebpf, pin_dir, &wanted, known)?;
+    wanted.retain(|ifindex, _| !faults.contains_key(ifindex));
+    *known = wanted;
     Ok(levels
         .into_iter()
         .map(|(link, mode, because)| {

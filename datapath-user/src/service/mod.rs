@@ -34,6 +34,7 @@ pub use self::handle::Handle;
 use self::{state::State, systemd::Watchdog};
 use crate::{
     config::Config,
+    descriptors,
     kernel::object,
     lock::{self, Lock},
     metrics, reconcile,
@@ -47,6 +48,8 @@ const HEAL: Duration = Duration::from_secs(10);
 /// How often the host's packet filters are asked whether they were changed: a new rule has its say within
 /// that time.
 const FIREWALL: Duration = Duration::from_millis(250);
+/// How often it is looked whether the maps are still pinned and the programs still attached.
+const PINS: Duration = Duration::from_secs(1);
 /// How long the start waits for what Docker has to say.
 const FIRST_WORD: Duration = Duration::from_secs(2);
 /// How many changes asked for by the API may wait.
@@ -66,6 +69,7 @@ pub struct Prepared {
 /// What keeps it from starting: another instance, a missing capability, an interface that does not exist.
 pub fn prepare(config: &Config) -> Result<Prepared> {
     privileges::require()?;
+    descriptors::require("the service", descriptors::SERVICE)?;
     let lock = Lock::take(&config.pin_dir, lock::SERVICE)?;
     // One that has no threads of its own.
     let host = tokio::runtime::Builder::new_current_thread()
@@ -117,6 +121,8 @@ pub async fn run(prepared: Prepared, config: Config, path: Option<PathBuf>) -> R
     heal.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut firewall = time::interval(FIREWALL);
     firewall.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut pins = time::interval(PINS);
+    pins.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let collector = state.collector();
     let metrics = scraped.map(|port| tokio::spawn(metrics::server::serve(port, handle.clone())));
     let server = crate::api::server::serve(listener, handle);
@@ -148,9 +154,11 @@ pub async fn run(prepared: Prepared, config: Config, path: Option<PathBuf>) -> R
             }
             () = news(&mut docker) => retry(state.reconcile(&netlink).await),
             _ = firewall.tick() => retry(state.watch_firewall()),
+            _ = pins.tick() => retry(state.watch_pins()),
             () = watchdog.alive() => {}
             _ = heal.tick() => {
                 retry(state.heal());
+                retry(make_ours(&state.config().api_socket));
                 retry(state.reconcile(&netlink).await);
             }
             Some(request) = requests.recv() => state.answer(request),
@@ -229,6 +237,19 @@ fn listen(path: &Path) -> Result<net::UnixListener> {
     }
     let listener = net::UnixListener::bind(path).with_context(at)?;
     listener.set_nonblocking(true).with_context(at)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o660)).with_context(at)?;
+    make_ours(path)?;
     Ok(listener)
+}
+
+/// For root and its group: whoever may write to the socket may publish ports.
+fn make_ours(socket: &Path) -> Result<()> {
+    const MODE: u32 = 0o660;
+    let at = || format!("api_socket: {}", socket.display());
+    let found = fs::symlink_metadata(socket)
+        .with_context(|| format!("{}: no command reaches this service; start it anew", at()))?
+        .permissions();
+    if found.mode() & 0o7777 != MODE {
+        fs::set_permissions(socket, fs::Permissions::from_mode(MODE)).with_context(at)?;
+    }
+    Ok(())
 }

@@ -23,6 +23,7 @@ use crate::{
         cgroup,
         pinned::Pinned,
         tables::Tables,
+        xdp::{self as driver, Mode},
     },
     model::{Listen, Publication, Wanted},
     reconcile::{
@@ -67,8 +68,9 @@ pub(super) struct State {
     ways: Ways,
     /// How packets are met at the driver's level.
     levels: Vec<Level>,
-    /// What was attached the last time.
+    /// What was attached the last time: to interfaces, and at the driver's level.
     hooks: BTreeSet<Hook>,
+    drivers: BTreeMap<u32, Mode>,
     /// Ports that were isolated by this service.
     isolated: BTreeSet<u32>,
     adopted: bool,
@@ -112,6 +114,7 @@ impl State {
             ways,
             levels: Vec::new(),
             hooks: BTreeSet::new(),
+            drivers: BTreeMap::new(),
             maps,
             generations,
             docker: follow(&config),
@@ -278,6 +281,24 @@ impl State {
         self.decide_ways()
     }
 
+    /// Looks whether the maps are still pinned, and the programs that everything depends on still where they were put,
+    /// and sees to it if not. Ports of endpoints are left to the next look at everything: without theirs all works, by
+    /// the bridge.
+    pub(super) fn watch_pins(&mut self) -> Result<()> {
+        let dir = self.config.pin_dir.clone();
+        if !self.maps.are_pinned(&dir) {
+            self.maps.restore(&self.ebpf, &dir)?;
+        }
+        if !attach::is_whole(&dir, &self.hooks) || !driver::is_whole(&dir, &self.drivers) {
+            self.decide_ways()?;
+        }
+        // Where that could not be done it is tried at the next look at everything.
+        if self.limits.is_empty() && !cgroup::is_whole(&dir) {
+            self.attach_to_cgroup();
+        }
+        Ok(())
+    }
+
     /// The settings first: they hold at once, on every interface.
     fn decide_ways(&mut self) -> Result<()> {
         self.forwards = forwarding::switches(&self.desired);
@@ -306,7 +327,7 @@ impl State {
             &self.tables,
             &self.desired,
             self.config.xdp,
-            !self.adopted,
+            &mut self.drivers,
         )
         .context("XDP")?;
         xdp::tell(&self.levels, &levels, self.config.xdp);

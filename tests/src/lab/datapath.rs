@@ -143,12 +143,20 @@ impl Datapath {
         self.child = spawn(&self.netns, &self.config, &self.log);
         // Without a service the datapath is active too.
         wait_until("the new service is ready", || {
-            let status = self.cli(&["status", "--json"]).stdout;
-            serde_json::from_slice::<Value>(&status).is_ok_and(|status| {
-                let service = &status["service"];
-                service["pid"] == self.child.id() && service["ready"] == true
-            })
+            self.serving() == Some(self.child.id())
         });
+    }
+
+    /// The process of the service that is ready, if there is one.
+    #[must_use]
+    pub fn serving(&self) -> Option<u32> {
+        let status = self.cli(&["status", "--json"]).stdout;
+        let status: Value = serde_json::from_slice(&status).ok()?;
+        let service = &status["service"];
+        let pid = service["pid"]
+            .as_u64()
+            .filter(|_| service["ready"] == true)?;
+        u32::try_from(pid).ok()
     }
 
     /// Writes something else in its configuration file.
@@ -214,6 +222,18 @@ impl Datapath {
     #[must_use]
     pub fn pins(&self) -> &Path {
         &self.pins
+    }
+
+    /// One of the program's commands in a mount namespace of its own, by a shell's script that runs it as `"$@"`.
+    #[must_use]
+    pub fn within(&self, script: &str, arguments: &[&str]) -> Command {
+        let ordinary = self.command(arguments);
+        let mut words = ordinary.get_args();
+        let mut command = Command::new(ordinary.get_program());
+        command.args(words.by_ref().take(1));
+        command.args(["unshare", "--mount", "sh", "-ec", script, "sh"]);
+        command.args(words);
+        command
     }
 
     /// One of the program's commands, to be run on it.

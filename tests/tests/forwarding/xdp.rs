@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use datapath_tests::lab::{
-    Datapath, Lab, Netns, PORTS, run, tcp_echo, tcp_exchange, udp_echo, udp_exchange, wait_until,
+    Datapath, Lab, Netns, PORTS, run, tcp_echo, tcp_exchange, udp_echo, udp_exchange, wait_for,
+    wait_until,
 };
 use serde_json::Value;
 
@@ -185,6 +186,50 @@ fn another_program_keeps_its_place_and_the_rest_works() {
     datapath.restart();
     assert_eq!(level(&datapath).0, "native");
     exchange(&lab);
+}
+
+#[test]
+fn a_program_that_is_taken_off_is_put_on_again() {
+    let lab = lab();
+    let datapath = Datapath::start_with(&lab, "xdp = \"native\"", PORTS);
+    // What ip(8) and bpftool(8) do to programs they cannot do to one behind a link.
+    for words in [
+        "ip link set dev eth0 xdpdrv off",
+        "bpftool net detach xdpdrv dev eth0",
+    ] {
+        let (program, arguments) = words.split_once(' ').expect("two words");
+        let mut command = lab.host.command(program);
+        let output = command.args(arguments.split(' ')).output();
+        assert!(!output.expect("it starts").status.success(), "{words}");
+    }
+    let links = datapath.pins().join("links");
+    let pin = std::fs::read_dir(&links)
+        .expect("the links")
+        .flatten()
+        .map(|entry| entry.path())
+        .find(|path| path.to_string_lossy().contains("/uplink_xdp_native-"))
+        .expect("the link");
+    let detach = || {
+        let mut bpftool = std::process::Command::new("bpftool");
+        run(bpftool.args(["link", "detach", "pinned"]).arg(&pin));
+    };
+    let unpin = || std::fs::remove_file(&pin).expect("the pin");
+    for take_off in [&detach as &dyn Fn(), &unpin] {
+        datapath.frozen(|| {
+            take_off();
+            wait_until("it is off", || program(&lab).is_none());
+        });
+        let start = std::time::Instant::now();
+        // Sooner than everything is looked at anew.
+        wait_for(Duration::from_secs(8), "it is on again", || {
+            program(&lab).is_some()
+        });
+        println!("put on again after {:?}", start.elapsed());
+        exchange(&lab);
+    }
+    let said = "uplink_xdp was taken off eth0 by somebody else";
+    let times = || datapath.log().matches(said).count();
+    wait_until("it is said each time", || times() == 2);
 }
 
 /// The XDP program on the host's eth0.

@@ -1,26 +1,29 @@
-//! What runs out, and what is cut short: calls of a change, descriptors, messages of the kernel's, places in maps.
+//! What is cut short and what overflows: calls of a change and of a start, messages of the kernel's, places in maps.
 
-use std::{
-    io::Write as _,
-    process::{Child, Command, Stdio},
-    time::Instant,
-};
+use std::{io::Write as _, process::Stdio, time::Instant};
 
 use datapath_common::binding::MAX_BINDINGS;
 use datapath_tests::{
-    faults::kill_at,
-    lab::{Datapath, Lab, load, run, wait_for},
+    faults::{kill_at, kill_start_at},
+    lab::{Datapath, Lab, load, run},
 };
 use serde_json::Value;
 
 use crate::{
-    HEALED, PUBLISHED, healed, reaches,
+    healed, reaches,
     talk::{self, Talk},
 };
 
 #[test]
 fn killed_at_calls_of_a_change() {
     let killed = kill_at("bpf", [1, 7, 15].into_iter());
+    assert!(killed >= 2, "only {killed} of the calls were reached");
+}
+
+#[test]
+fn killed_at_calls_of_a_start() {
+    // While the maps are made, while the programs are loaded, and while they are attached.
+    let killed = kill_start_at([20, 90, 160].into_iter());
     assert!(killed >= 2, "only {killed} of the calls were reached");
 }
 
@@ -102,62 +105,4 @@ fn a_full_map_refuses_and_keeps_what_it_has() {
     let published = datapath.cli(&["publish", "9000-9004:80-84", "--to", "172.17.0.2"]);
     assert!(published.status.success(), "{published:?}");
     assert!(Talk::open(&lab.lan, "203.0.113.2:9000").is_ok());
-}
-
-#[test]
-fn with_few_descriptors_it_works_or_says_so() {
-    let lab = Lab::new();
-    let mut datapath = Datapath::start(&lab, load::PORTS);
-    talk::serve(&lab.container, "0.0.0.0:80");
-    let mut held = Talk::open(&lab.lan, PUBLISHED).unwrap();
-    datapath.kill();
-    // With eight the runtime that it stands on cannot even begin.
-    for limit in [12, 24, 48, 96] {
-        let ordinary = datapath.command(&["run"]);
-        let mut service = Passing(
-            Command::new("prlimit")
-                .arg(format!("--nofile={limit}:{limit}"))
-                .arg(ordinary.get_program())
-                .args(ordinary.get_args())
-                .stderr(Stdio::null())
-                .spawn()
-                .unwrap(),
-        );
-        let mut ready = false;
-        let mut ended = None;
-        wait_for(HEALED, "it serves, or it ended", || {
-            ended = service.0.try_wait().unwrap();
-            ready = serves(&datapath, service.0.id());
-            ready || ended.is_some()
-        });
-        println!("{limit} descriptors: ready: {ready}, ended: {ended:?}");
-        // When it ends by itself it is with an error of its own, not a crash.
-        if let Some(status) = ended {
-            assert_eq!(status.code(), Some(1), "limit {limit}");
-        }
-        drop(service);
-        held.ask()
-            .unwrap_or_else(|error| panic!("limit {limit}: {error}"));
-    }
-    datapath.restart();
-    held.ask().unwrap();
-    assert!(reaches(&lab));
-}
-
-/// A process that is ended with the test.
-struct Passing(Child);
-
-impl Drop for Passing {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
-
-fn serves(datapath: &Datapath, pid: u32) -> bool {
-    let status = datapath.cli(&["status", "--json"]).stdout;
-    serde_json::from_slice::<Value>(&status).is_ok_and(|status| {
-        let service = &status["service"];
-        service["pid"] == pid && service["ready"] == true
-    })
 }

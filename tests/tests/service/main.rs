@@ -16,6 +16,7 @@ mod metrics;
 mod monitor;
 mod network;
 mod pins;
+mod resources;
 mod systemd;
 mod tampered;
 mod top;
