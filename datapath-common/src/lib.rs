@@ -23,6 +23,7 @@
 //! | [`checksum`] | the Internet checksum, mended along with the fields it covers |
 //! | [`nat64`] | IPv6 clients of IPv4 endpoints: one family's headers made the other's |
 //! | [`ports`] | which source ports masquerade tries |
+//! | [`limit`] | how many flows one endpoint may have |
 //! | [`fragment`] | the note that a first fragment leaves for the rest |
 //! | [`shown`] | which source ports masquerade has shown |
 //! | [`host`] | what a process of the host dialled |
@@ -45,6 +46,7 @@ pub mod event;
 pub mod family;
 pub mod fragment;
 pub mod host;
+pub mod limit;
 pub mod mapping;
 pub mod names;
 pub mod nat64;

@@ -57,6 +57,14 @@ pub mod maps {
     pub const PEERS4: &str = "PEERS4";
     /// What they dialled over IPv6.
     pub const PEERS6: &str = "PEERS6";
+    /// How many flows endpoints have opened, IPv4.
+    pub const OPENED4: &str = "OPENED4";
+    /// How many they have opened, IPv6.
+    pub const OPENED6: &str = "OPENED6";
+    /// How many they had when that was counted, IPv4.
+    pub const HELD4: &str = "HELD4";
+    /// How many they had, IPv6.
+    pub const HELD6: &str = "HELD6";
     /// Source ports that masquerade has shown.
     pub const SHOWN: &str = "SHOWN";
     /// Counters by reason.
@@ -101,6 +109,10 @@ pub mod maps {
         CARDS,
         PEERS4,
         PEERS6,
+        OPENED4,
+        OPENED6,
+        HELD4,
+        HELD6,
         SHOWN,
         REASONS,
         EVENTS,

@@ -72,7 +72,11 @@ macro_rules! reasons {
             pub const fn is_alarming(self) -> bool {
                 matches!(
                     self,
-                    Self::PortsExhausted | Self::NoAddress | Self::TableFull | Self::RewriteFailed
+                    Self::PortsExhausted
+                        | Self::NoAddress
+                        | Self::TableFull
+                        | Self::RewriteFailed
+                        | Self::EndpointLimit
                 )
             }
 
@@ -174,6 +178,8 @@ reasons! {
     Nat64NotPlain = 56, "nat64-not-plain", Drop;
     /// Between an IPv6 client and an IPv4 endpoint: too big for the way out once it is translated.
     Nat64TooBig = 57, "nat64-too-big", Drop;
+    /// An endpoint has as many flows as it may have (`[conntrack] max_flows_per_endpoint`).
+    EndpointLimit = 62, "endpoint-limit", Drop;
 }
 
 #[cfg(test)]

@@ -14,6 +14,12 @@ pub struct Settings {
     pub flags: u32,
     /// Cookie of the network namespace that the service serves; 0 while it is not known.
     pub netns: u64,
+    /// How many flows an endpoint may have opened at a time; 0 for any number.
+    pub flows_per_endpoint: u32,
+    /// Always 0.
+    pub zero: u32,
+    /// For how long a count of them is believed, in nanoseconds.
+    pub count_patience: u64,
 }
 
 impl Settings {
@@ -36,6 +42,9 @@ impl Settings {
         ports: PortRange::DEFAULT,
         flags: Self::INDEPENDENT_UDP | Self::INDEPENDENT_ICMP,
         netns: 0,
+        flows_per_endpoint: 0,
+        zero: 0,
+        count_patience: 0,
     };
 }
 

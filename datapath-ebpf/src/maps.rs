@@ -12,6 +12,7 @@ use datapath_common::{
     family::{Family, V4, V6},
     fragment::{FragmentKey, FragmentNote},
     host::{MAX_PEERS, Peer, PeerKey},
+    limit::{Held, Opened},
     mapping::{Mapping, MappingKey},
     network::{LocalAddress, Network},
     reason::{Reason, ReasonCount},
@@ -38,6 +39,8 @@ const FRAGMENTS: usize = 4_096;
 const NETWORKS: usize = slots::MAX_NETWORKS as usize;
 const ADDRESSES: usize = slots::MAX_ADDRESSES as usize;
 const UPLINKS: usize = 256;
+/// One more than there are endpoints: those that are not known share one.
+const ACCOUNTS: usize = MAX_ENDPOINTS as usize + 1;
 const BINDINGS: usize = MAX_BINDINGS as usize;
 /// The slots' bindings come first, and slot 0 is nobody's.
 const BINDING_SLOTS: usize = slots::ADDRESSES as usize;
@@ -54,6 +57,7 @@ type Uplinks<F> = HashMap<u32, UplinkAddresses<F>, UPLINKS, LAZY>;
 type Ends<F> = HashMap<<F as Family>::Addr, Endpoint, { MAX_ENDPOINTS as usize }, LAZY>;
 type Hops<F> = HashMap<HopKey<F>, Hop, { MAX_HOPS as usize }, LAZY>;
 type Peers<F> = LruHashMap<PeerKey<F>, Peer<F>, { MAX_PEERS as usize }>;
+type Accounts<F, T> = HashMap<<F as Family>::Addr, T, ACCOUNTS, LAZY>;
 type Works<F> = PerCpuArray<Work<F>, 1>;
 
 /// What one packet needs while it is looked at: the stack (512 bytes for a whole chain of calls) has no
@@ -107,7 +111,8 @@ static CARDS: Array<Cards, 1> = Array::new();
 
 macro_rules! family_maps {
     ($family:ty: $flows:ident $half:ident $bindings:ident $allowed:ident $mappings:ident $fragments:ident
-     $networks:ident $locals:ident $uplinks:ident $ends:ident $hops:ident $peers:ident $work:ident) => {
+     $networks:ident $locals:ident $uplinks:ident $ends:ident $hops:ident $peers:ident $opened:ident $held:ident
+     $work:ident) => {
         /// Established flows, two entries each. When full, a flow stays among the half-open ones.
         #[btf_map]
         static $flows: Flows<$family> = Flows::new();
@@ -144,6 +149,12 @@ macro_rules! family_maps {
         /// What processes of the host dialled. When full, the one unused for longest makes room.
         #[btf_map]
         static $peers: Peers<$family> = Peers::new();
+        /// Flows that endpoints have opened, while there is a limit. When full, the others have none.
+        #[btf_map]
+        static $opened: Accounts<$family, Opened> = Accounts::<$family, _>::new();
+        /// Flows that they had when that was counted; of as many.
+        #[btf_map]
+        static $held: Accounts<$family, Held> = Accounts::<$family, _>::new();
         /// One packet's workspace.
         #[btf_map]
         static $work: Works<$family> = Works::new();
@@ -206,6 +217,14 @@ macro_rules! family_maps {
                 &$peers
             }
             #[inline(always)]
+            fn opened() -> &'static Accounts<Self, Opened> {
+                &$opened
+            }
+            #[inline(always)]
+            fn held() -> &'static Accounts<Self, Held> {
+                &$held
+            }
+            #[inline(always)]
             fn work() -> Option<&'static mut Work<Self>> {
                 // SAFETY: this CPU's own place, and no program of ours interrupts another there.
                 $work.get_ptr_mut(0).map(|work| unsafe { &mut *work })
@@ -230,13 +249,15 @@ pub trait Maps: Family {
     fn ends() -> &'static Ends<Self>;
     fn hops() -> &'static Hops<Self>;
     fn peers() -> &'static Peers<Self>;
+    fn opened() -> &'static Accounts<Self, Opened>;
+    fn held() -> &'static Accounts<Self, Held>;
     fn work() -> Option<&'static mut Work<Self>>;
 }
 
 family_maps!(V4: FLOWS4 HALF4 BINDINGS4 ALLOWED4 MAPPINGS4 FRAGMENTS4 NETWORKS4 LOCALS4 UPLINKS4 ENDPOINTS4 HOPS4
-             PEERS4 WORK4);
+             PEERS4 OPENED4 HELD4 WORK4);
 family_maps!(V6: FLOWS6 HALF6 BINDINGS6 ALLOWED6 MAPPINGS6 FRAGMENTS6 NETWORKS6 LOCALS6 UPLINKS6 ENDPOINTS6 HOPS6
-             PEERS6 WORK6);
+             PEERS6 OPENED6 HELD6 WORK6);
 
 /// The generation of a slot now.
 #[inline(always)]

@@ -27,6 +27,9 @@ pub const fn remedy(reason: Reason) -> Option<&'static str> {
         Reason::PortsExhausted => {
             "Widen `[nat] ports`, give the uplink another address, or end flows with `datapath flows flush`."
         }
+        Reason::EndpointLimit => {
+            "Raise `[conntrack] max_flows_per_endpoint`, or look at what the endpoint does (`datapath flows --source`)."
+        }
         Reason::NoAddress => "Give the uplink an address of this family.",
         Reason::TableFull => {
             "Raise `[conntrack] max_flows` (`datapath detach` and start anew), or end flows with `datapath flows flush`."

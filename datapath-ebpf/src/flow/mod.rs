@@ -4,6 +4,7 @@
 //! evicts from, so that a flood turns over the first and never touches the second.
 
 mod find;
+pub mod limit;
 mod open;
 mod track;
 

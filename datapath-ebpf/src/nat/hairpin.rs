@@ -101,6 +101,7 @@ fn follow<P: Buffered, F: Maps>(
 /// Opens the flow that is prepared.
 #[inline(always)]
 fn open<P: Buffered, F: Maps>(packet: &P, work: &mut Work<F>, now: u64) -> Result<(), Reason> {
+    flow::limit::check::<F>(&work.headers.endpoints.src, now)?;
     if mapping::is_independent(work.headers.protocol) && is_outside(work) {
         masquerade::keep_port(packet, work, now)?;
     }

@@ -25,6 +25,7 @@ pub fn open<P: Buffered, F: Maps>(
     network: &Network,
     now: u64,
 ) -> Result<(), Reason> {
+    flow::limit::check::<F>(&work.headers.endpoints.src, now)?;
     if network.has(Network::MASQUERADE) {
         take_address(work, packet.ifindex(), now)?;
         if mapping::is_independent(work.headers.protocol) {
@@ -118,6 +119,7 @@ pub fn claim<P: Buffered, F: Maps>(packet: &P, work: &mut Work<F>) -> Result<(),
     })?;
     *to = opening.to;
     own::note(to.sport);
+    flow::limit::count::<F>(&headers.endpoints.src, opening.now);
     Ok(())
 }
 

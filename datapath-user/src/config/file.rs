@@ -200,7 +200,7 @@ fn timeouts(timeouts: &mut Timeouts) -> [(&'static str, &mut u64); 10] {
 
 fn conntrack(file: &Section<'_>) -> Result<Conntrack, ConfigError> {
     let mut conntrack = Conntrack::default();
-    let mut known = vec!["max_flows", "gc_interval"];
+    let mut known = vec!["max_flows", "gc_interval", "max_flows_per_endpoint"];
     known.extend(timeouts(&mut conntrack.timeouts).map(|(name, _)| name));
     let Some(section) = file.table("conntrack", &known)? else {
         return Ok(conntrack);
@@ -210,6 +210,9 @@ fn conntrack(file: &Section<'_>) -> Result<Conntrack, ConfigError> {
     }
     if let Some(item) = section.get("gc_interval") {
         conntrack.gc_interval = Duration::from_nanos(length(&item)?);
+    }
+    if let Some(item) = section.get("max_flows_per_endpoint") {
+        conntrack.max_flows_per_endpoint = item.integer(0..FLOWS.end)?;
     }
     for (name, place) in timeouts(&mut conntrack.timeouts) {
         if let Some(item) = section.get(name) {

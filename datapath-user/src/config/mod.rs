@@ -118,6 +118,8 @@ pub struct Conntrack {
     pub timeouts: Timeouts,
     /// How often the memory of expired ones is given back.
     pub gc_interval: Duration,
+    /// How many flows an endpoint may have opened at a time; 0 for any number.
+    pub max_flows_per_endpoint: u32,
 }
 
 impl Default for Config {
@@ -164,6 +166,7 @@ impl Default for Conntrack {
             max_flows: 262_144,
             timeouts: Timeouts::DEFAULT,
             gc_interval: Duration::from_secs(30),
+            max_flows_per_endpoint: 0,
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Garbage collection: what no packet would find alive any more is taken out of the maps.
 //!
 //! Nothing waits for it: the programs judge every entry that they find. It gives memory back, and places in the
-//! table of established flows, which nothing evicts from.
+//! table of established flows, which nothing evicts from. While it looks at every flow it counts those of each
+//! endpoint, if there is a limit.
 
 use anyhow::Result;
 use aya::{
@@ -16,6 +17,7 @@ use datapath_common::{
 
 use super::{
     batch::Batched,
+    census::Census,
     flows,
     life::{Judge, Tier},
     tables::{Tabled, Tables},
@@ -54,6 +56,7 @@ pub fn collect(tables: &Tables) -> Result<Collected> {
 }
 
 fn collect_of<F: Tabled>(tables: &Tables, judge: &Judge, collected: &mut Collected) -> Result<()> {
+    let mut census = Census::<F>::begin(tables, judge.now)?;
     for tier in [Tier::Half, Tier::Established] {
         let table = tables.tier::<F>(tier)?;
         let mut writable = tables.tier::<F>(tier)?;
@@ -65,10 +68,17 @@ fn collect_of<F: Tabled>(tables: &Tables, judge: &Judge, collected: &mut Collect
                     return true;
                 };
                 let partner = flow.partner(direction);
-                judge.now.saturating_sub(flow.created) > YOUNG
-                    && !judge.lives(flow, tier, || table.get(&partner, 0).ok())
+                let lives = judge.now.saturating_sub(flow.created) <= YOUNG
+                    || judge.lives(flow, tier, || table.get(&partner, 0).ok());
+                if let (true, Some(census)) = (lives, &mut census) {
+                    census.see(key, flow);
+                }
+                !lives
             },
         )?;
+    }
+    if let Some(census) = census {
+        census.note(tables)?;
     }
     let (batched, mut writable) = tables.mappings::<F>()?;
     collected.mappings += sweep(&batched, &mut writable, |_, half| {
@@ -88,15 +98,14 @@ fn collect_of<F: Tabled>(tables: &Tables, judge: &Judge, collected: &mut Collect
 fn sweep<K: Pod, V: Pod>(
     map: &Batched<K, V>,
     writable: &mut HashMap<MapData, K, V>,
-    dead: impl Fn(&K, &V) -> bool,
+    mut dead: impl FnMut(&K, &V) -> bool,
 ) -> Result<u64> {
     let mut removed = 0;
     map.scan(|keys, values| {
-        for (key, _) in keys
-            .iter()
-            .zip(values)
-            .filter(|(key, value)| dead(key, value))
-        {
+        for (key, value) in keys.iter().zip(values) {
+            if !dead(key, value) {
+                continue;
+            }
             match map.take(key)? {
                 Some(value) if dead(key, &value) => removed += 1,
                 Some(value) => drop(writable.insert(key, value, NOEXIST)),

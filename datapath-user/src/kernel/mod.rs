@@ -5,6 +5,7 @@ pub mod allow;
 pub mod attach;
 pub mod batch;
 pub mod card;
+pub mod census;
 pub mod cgroup;
 pub mod clock;
 pub mod collect;

@@ -18,6 +18,7 @@ use datapath_common::{
     event::{Monitor, Written},
     family::{Addr4, Addr6, Address as _, Family, V4, V6},
     fragment::{FragmentKey, FragmentNote},
+    limit::{Held, Opened},
     mapping::{Mapping, MappingKey},
     names::maps as names,
     network::{LocalAddress, Network},
@@ -70,6 +71,10 @@ pub trait Tabled: Family<Addr: Pod> {
     const ENDPOINTS: &'static str;
     /// The next hops.
     const HOPS: &'static str;
+    /// How many flows endpoints have opened.
+    const OPENED: &'static str;
+    /// How many they had when that was counted.
+    const HELD: &'static str;
     /// The address that a binding of this family leads to: an IPv4 endpoint behind an IPv6 port is mapped.
     fn target(ip: IpAddr) -> Option<Self::Addr>;
     /// The address of a subnet and its prefix length, if it is of this family.
@@ -91,6 +96,8 @@ impl Tabled for V4 {
     const UPLINKS: &'static str = names::UPLINKS4;
     const ENDPOINTS: &'static str = names::ENDPOINTS4;
     const HOPS: &'static str = names::HOPS4;
+    const OPENED: &'static str = names::OPENED4;
+    const HELD: &'static str = names::HELD4;
 
     fn target(ip: IpAddr) -> Option<Self::Addr> {
         Addr4::from_ip(ip)
@@ -109,6 +116,8 @@ impl Tabled for V6 {
     const UPLINKS: &'static str = names::UPLINKS6;
     const ENDPOINTS: &'static str = names::ENDPOINTS6;
     const HOPS: &'static str = names::HOPS6;
+    const OPENED: &'static str = names::OPENED6;
+    const HELD: &'static str = names::HELD6;
 
     fn target(ip: IpAddr) -> Option<Self::Addr> {
         match ip {
@@ -248,6 +257,18 @@ impl Tables {
     #[expect(clippy::missing_errors_doc, reason = "as `bindings`")]
     pub fn endpoints<F: Tabled>(&self) -> Result<Table<F::Addr, Endpoint>> {
         self.hash(F::ENDPOINTS)
+    }
+
+    /// How many flows endpoints have opened.
+    #[expect(clippy::missing_errors_doc, reason = "as `bindings`")]
+    pub fn opened<F: Tabled>(&self) -> Result<Table<F::Addr, Opened>> {
+        self.hash(F::OPENED)
+    }
+
+    /// How many they had when that was counted.
+    #[expect(clippy::missing_errors_doc, reason = "as `bindings`")]
+    pub fn held<F: Tabled>(&self) -> Result<Table<F::Addr, Held>> {
+        self.hash(F::HELD)
     }
 
     /// The next hops, likewise.

@@ -28,7 +28,7 @@ use crate::{
     config::{Config, Uplinks},
     kernel::{
         attach::{self, Hook, Role},
-        netns,
+        census, netns,
         tables::Tables,
     },
     model::{Network, Publication, Wanted},
@@ -229,6 +229,9 @@ pub fn settings(tables: &Tables, config: &Config, ways: &Ways) -> Result<bool> {
         ports: config.nat.ports,
         flags,
         netns: netns::cookie().context("the network namespace's cookie (Linux 5.14 or later)")?,
+        flows_per_endpoint: config.conntrack.max_flows_per_endpoint,
+        zero: 0,
+        count_patience: census::patience(config.conntrack.gc_interval),
     };
     let mut map = tables.settings()?;
     if map.get(&0, 0)? == settings {

@@ -14,6 +14,7 @@ mod hop_limit;
 mod host;
 mod icmp_error;
 mod inward;
+mod limits;
 mod mangled;
 mod nat64;
 mod oracle;
