@@ -66,6 +66,13 @@ pub const fn pseudo_header(addresses: u32, protocol: u8, length: u16) -> u16 {
     fold32(add(addresses, words))
 }
 
+/// Whether a sum over everything that a checksum covers, itself included, says that nothing was damaged.
+#[must_use]
+#[inline(always)]
+pub const fn is_right(sum: u32) -> bool {
+    fold32(sum) == 0xffff
+}
+
 #[inline(always)]
 const fn fold64(sum: u64) -> u32 {
     let sum = (sum & 0xffff_ffff) + (sum >> 32);

@@ -1,5 +1,7 @@
 //! Which source ports masquerade tries when the flow's own is taken.
 
+use crate::proto;
+
 /// A range of ports, both ends included.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,8 +13,20 @@ pub struct PortRange {
 }
 
 /// How many ports are tried before a new flow is refused. With nine of ten ports taken, the chance that all
-/// of them are is below one in 700,000; a range of so many ports is searched to its last.
+/// of them are is below one in 700,000; a range of so many ports is searched to its last (of half as many, where the
+/// own port is privileged).
 pub const MAX_TRIES: u32 = 128;
+
+/// Ports below this one are privileged: some servers ask for it (RFC 4787, REQ-3a).
+const PRIVILEGED: u16 = 1_024;
+/// What is tried first where an own port among those is taken. Those below are well-known services' (rlogin and its
+/// like never took them: `IPPORT_RESERVED / 2` in BSD's `rresvport`).
+const LOW: PortRange = PortRange {
+    first: 512,
+    last: PRIVILEGED - 1,
+};
+/// How many of these are tried.
+const LOW_TRIES: u32 = MAX_TRIES / 2;
 
 impl PortRange {
     /// What Linux uses for its own outgoing connections (`net.ipv4.ip_local_port_range`).
@@ -41,6 +55,19 @@ impl PortRange {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         false
+    }
+
+    /// As [`PortRange::candidate`], in place of an own port: where that one is privileged, others that are come first.
+    /// An identifier of ICMP is like any other.
+    #[must_use]
+    #[inline(always)]
+    pub const fn in_place_of(&self, own: u16, protocol: u8, random: u32, attempt: u32) -> u16 {
+        let has_ports = matches!(protocol, proto::TCP | proto::UDP);
+        if has_ports && own < PRIVILEGED && attempt <= LOW_TRIES {
+            LOW.candidate(random, attempt)
+        } else {
+            self.candidate(random, attempt)
+        }
     }
 
     /// The port that is tried at an attempt, on a walk that a random number chooses: where it begins is as
@@ -92,6 +119,21 @@ mod tests {
     fn empty_ranges_are_refused() {
         assert_eq!(PortRange::new(0, 10), None);
         assert_eq!(PortRange::new(11, 10), None);
+    }
+
+    #[test]
+    fn a_privileged_port_is_replaced_by_another_first() {
+        let range = PortRange::DEFAULT;
+        let tried = |own, protocol| {
+            (1..MAX_TRIES).map(move |attempt| range.in_place_of(own, protocol, 77, attempt))
+        };
+        let low = |port| (512..1_024).contains(&port);
+        for protocol in [proto::TCP, proto::UDP] {
+            assert!(tried(80, protocol).take(64).all(low));
+            assert!(tried(80, protocol).skip(64).all(|port| port >= 32_768));
+            assert!(tried(1_024, protocol).all(|port| port >= 32_768));
+        }
+        assert!(tried(80, proto::ICMP).all(|port| port >= 32_768));
     }
 
     proptest! {

@@ -5,7 +5,7 @@ use core::ffi::c_void;
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
     helpers::generated::{
-        bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns, bpf_loop,
+        bpf_csum_diff, bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns, bpf_loop,
     },
 };
 
@@ -34,6 +34,14 @@ pub fn precisely_now() -> u64 {
 pub fn random() -> u32 {
     // SAFETY: takes nothing, returns a number.
     unsafe { bpf_get_prandom_u32() }
+}
+
+/// Adds bytes to a ones'-complement sum, at most 512 of them and in whole words.
+#[inline(always)]
+pub fn add_to_sum(sum: u32, words: &[u32], bytes: u32) -> u32 {
+    let words = words.as_ptr().cast_mut();
+    // SAFETY: the helper reads `bytes` bytes, and the verifier sees that they are there.
+    unsafe { bpf_csum_diff(core::ptr::null_mut(), 0, words, bytes, sum) as u32 }
 }
 
 /// Calls `step` with 0, 1 and so on and with `context`, until it answers 1 or was called so many `times`.

@@ -6,8 +6,7 @@
 //! nothing but the cost.
 
 use datapath_common::{
-    checksum,
-    family::{Address as _, Family},
+    family::Family,
     reason::{Outcome, Reason},
     tuple::Direction,
 };
@@ -88,12 +87,7 @@ fn is_unfinished<F: Family>(packet: &Xdp, headers: &Headers<F>) -> bool {
     if headers.kind != Kind::Udp {
         return false;
     }
-    let ends = &headers.endpoints;
-    let none = F::Addr::UNSPECIFIED;
-    let addresses = checksum::add(none.difference(&ends.src), none.difference(&ends.dst));
-    let length = (headers.length - (headers.l4 - headers.l3)) as u16;
-    let pseudo = checksum::pseudo_header(addresses, headers.protocol, length);
     packet
         .read::<u16>(headers.l4 + 6)
-        .map_or(true, |field| field == pseudo)
+        .map_or(true, |field| field == headers.pseudo_header())
 }

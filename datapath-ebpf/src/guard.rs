@@ -20,7 +20,7 @@ pub fn frame<P: Packet>(packet: &P) -> Result<(), Reason> {
     if !packet.is_for_host() {
         return Err(Reason::NotForHost);
     }
-    if packet.has_vlan() {
+    if packet.is_of_vlan() {
         return Err(Reason::Vlan);
     }
     Ok(())
@@ -46,10 +46,6 @@ pub fn arriving<F: Maps>(headers: &Headers<F>) -> Result<(), Reason> {
     }
     if src == dst {
         return Err(Reason::Land);
-    }
-    if maps::local::<F>(src).is_some() {
-        // The host's own packets never come from outside (net/ipv4/fib_frontend.c, `fib_validate_source`).
-        return Err(Reason::Martian);
     }
     if maps::network::<F>(src).is_some() {
         return Err(Reason::ForgedSource);

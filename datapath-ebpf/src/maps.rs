@@ -26,6 +26,7 @@ use datapath_common::{
 use crate::{
     flow::Opening,
     nat::nat64::error::Crossing,
+    packet::Piece,
     parse::{Headers, Quoted},
 };
 
@@ -83,6 +84,8 @@ pub struct Work<F: Family> {
     pub hop: Hop,
     /// A header on its way from one family to the other.
     pub crossing: Crossing,
+    /// What is summed up.
+    pub piece: Piece,
 }
 
 /// The settings, one entry.

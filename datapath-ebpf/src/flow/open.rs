@@ -81,6 +81,7 @@ pub fn open<F: Maps, U: Fn(u16) -> bool>(
         } else {
             settings.ports
         },
+        own: opening.to.sport,
         random: bpf::random(),
         opening,
         flow,
@@ -107,6 +108,8 @@ pub fn open<F: Maps, U: Fn(u16) -> bool>(
 struct Search<'a, F: Family, U> {
     tries: u32,
     ports: PortRange,
+    /// The port that is wished for.
+    own: u16,
     random: u32,
     opening: &'a mut Opening<F>,
     flow: &'a mut Flow<F>,
@@ -120,7 +123,9 @@ extern "C" fn attempt<F: Maps, U: Fn(u16) -> bool>(
     search: &mut Search<'_, F, U>,
 ) -> i64 {
     if number > 0 {
-        search.opening.to.sport = search.ports.candidate(search.random, number as u32);
+        let (ports, protocol) = (search.ports, search.opening.tuple.protocol);
+        search.opening.to.sport =
+            ports.in_place_of(search.own, protocol, search.random, number as u32);
     }
     if (search.usable)(search.opening.to.sport) {
         search.end = claim(search.opening, search.flow);

@@ -12,10 +12,10 @@ use datapath_common::{
     tuple::{Direction, Endpoints, Tuple},
 };
 
-use super::{nat64::Across, rewrite};
+use super::{icmp_checksum, nat64::Across, rewrite};
 use crate::{
     maps::{self, Maps, Work},
-    packet::{Covers, Packet, reshape::Reshape},
+    packet::{Buffered, Covers, Packet, reshape::Reshape},
     parse::{Parse, Quoted},
 };
 
@@ -30,6 +30,7 @@ pub fn inward<P: Reshape, F: Across>(packet: &mut P, work: &mut Work<F>) -> Resu
             None => Err(Reason::NotOurs),
         };
     };
+    icmp_checksum::check(packet, work)?;
     work.to = flow.to.reversed();
     if F::is_foreign(&flow.to.dst) {
         return Ok(F::error_to_endpoint(packet, work));
@@ -42,7 +43,7 @@ pub fn inward<P: Reshape, F: Across>(packet: &mut P, work: &mut Work<F>) -> Resu
 
 /// An error that leaves by an uplink, about a packet that arrived at one.
 #[inline(always)]
-pub fn outward<P: Packet, F: Maps + Parse>(
+pub fn outward<P: Buffered, F: Maps + Parse>(
     packet: &mut P,
     work: &mut Work<F>,
 ) -> Result<Reason, Reason> {
@@ -62,6 +63,7 @@ pub fn outward<P: Packet, F: Maps + Parse>(
             Reason::NotOurs
         });
     };
+    icmp_checksum::check(packet, work)?;
     work.to = flow.to.reversed();
     // The host's own errors keep their source.
     work.outer.src = if from_endpoint {
@@ -77,7 +79,7 @@ pub fn outward<P: Packet, F: Maps + Parse>(
 /// An error from an endpoint to an address of the host, about a packet that another endpoint sent there.
 /// Leaves in `work.to.dst` whom it goes to.
 #[inline(always)]
-pub fn hairpin<P: Packet, F: Maps + Parse>(
+pub fn hairpin<P: Buffered, F: Maps + Parse>(
     packet: &mut P,
     work: &mut Work<F>,
 ) -> Result<Reason, Reason> {
@@ -88,6 +90,7 @@ pub fn hairpin<P: Packet, F: Maps + Parse>(
     if !flow.has(Flow::<F>::HAIRPIN) {
         return Err(Reason::ToHost);
     }
+    icmp_checksum::check(packet, work)?;
     work.to = flow.to.reversed();
     work.outer = flow.to;
     translate(packet, work)?;

@@ -67,7 +67,11 @@ pub fn port<P: Buffered, F: Maps>(
                 if let Some(claim) = F::mappings().get_ptr_mut(outside) {
                     // SAFETY: as above.
                     let claim = unsafe { &mut *claim };
-                    if claim.addr == from.src && claim.port == from.sport {
+                    // Unless it was published meanwhile, or a process of the host has taken it for its own.
+                    if claim.addr == from.src
+                        && claim.port == from.sport
+                        && masquerade::usable::<P, F>(packet, protocol, &source.addr, wish, from)
+                    {
                         claim.deadline = deadline;
                         half.port = wish;
                         return Ok(());
@@ -155,7 +159,10 @@ extern "C" fn attempt<P: Buffered, F: Maps>(number: u64, search: &mut Search<'_,
     let protocol = search.headers.protocol;
     let port = match number {
         0 => search.wish,
-        _ => search.ports.candidate(search.random, number as u32),
+        _ => {
+            let ports = search.ports;
+            ports.in_place_of(from.sport, protocol, search.random, number as u32)
+        }
     };
     let free = masquerade::usable::<P, F>(search.packet, protocol, &search.source.addr, port, from)
         && claim(search.source, protocol, port, search.half, search.now);

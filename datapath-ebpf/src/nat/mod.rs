@@ -3,6 +3,7 @@
 pub mod allow;
 pub mod fragment;
 pub mod hairpin;
+pub mod icmp_checksum;
 pub mod icmp_error;
 pub mod mapping;
 pub mod masquerade;

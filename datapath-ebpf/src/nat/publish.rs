@@ -77,7 +77,9 @@ fn prepare<F: Maps>(work: &mut Work<F>, now: u64) -> Result<(), Reason> {
 pub fn asked<F: Maps>(headers: &Headers<F>) -> Result<&'static Binding<F>, Reason> {
     let from = &headers.endpoints;
     let binding = binding::<F>(&from.dst, from.dport, headers.protocol).ok_or(Reason::NotOurs)?;
-    if !from.src.is_unicast() {
+    // Nobody answers to some addresses, and the host's own packets never come from outside. What is for the host
+    // itself its stack judges, which may be told to accept them (net/ipv4/fib_frontend.c, `fib_validate_source`).
+    if !from.src.is_unicast() || maps::local::<F>(&from.src).is_some() {
         return Err(Reason::Martian);
     }
     may_reach::<F>(&binding.to)?;

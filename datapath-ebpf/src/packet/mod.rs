@@ -34,6 +34,9 @@ pub trait Packet {
     fn is_for_host(&self) -> bool;
     /// Whether it carries a VLAN tag.
     fn has_vlan(&self) -> bool;
+    /// Whether its VLAN tag makes it another interface's. One that names no VLAN but only a priority does not (IEEE
+    /// 802.1Q, 6.9; net/core/dev.c, `__netif_receive_skb_core`).
+    fn is_of_vlan(&self) -> bool;
     /// The interface that it arrived at, or leaves by.
     fn ifindex(&self) -> u32;
     /// Bytes of the frame, from the Ethernet header on.
@@ -100,8 +103,20 @@ pub trait Buffered: Packet {
     fn requeue(&mut self, since: u8) -> bool;
     /// The mark that [`Buffered::requeue`] left. Asking takes it off.
     fn waits_since(&mut self) -> Option<u8>;
+    /// Copies so many bytes of it: from one to [`Piece::BYTES`].
+    fn copy(&self, offset: u32, bytes: u32, to: &mut Piece) -> Result<(), Reason>;
     /// Whether a socket of the host would take the packet of these endpoints: TCP or UDP, connected or not.
     fn host_socket<F: Family>(&self, protocol: u8, packet: &SocketTuple<F>) -> bool;
+}
+
+/// Room for a piece of a packet, as `bpf_csum_diff` takes it at once.
+///
+/// Verifier: a word more than [`Piece::BYTES`], since it does not see that what is rounded up to words still fits.
+pub struct Piece(pub [u32; 129]);
+
+impl Piece {
+    /// How many bytes there may be.
+    pub const BYTES: u32 = 512;
 }
 
 /// `struct bpf_sock_tuple` for a packet that arrives: 12 bytes for IPv4, 36 for IPv6, and by that length the

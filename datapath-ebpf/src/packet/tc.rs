@@ -25,7 +25,7 @@ use datapath_common::{
     reason::{Outcome, Reason},
 };
 
-use super::{Buffered, Covers, Packet, SocketTuple};
+use super::{Buffered, Covers, Packet, Piece, SocketTuple};
 use crate::parse::ETHERNET;
 
 /// `PACKET_HOST` of include/uapi/linux/if_packet.h.
@@ -114,6 +114,14 @@ impl Packet for Tc {
     fn has_vlan(&self) -> bool {
         // SAFETY: as above.
         unsafe { (*self.skb()).vlan_present != 0 }
+    }
+
+    #[inline(always)]
+    fn is_of_vlan(&self) -> bool {
+        /// `VLAN_VID_MASK` of include/linux/if_vlan.h.
+        const VLAN: u32 = 0x0fff;
+        // SAFETY: as above.
+        self.has_vlan() && unsafe { (*self.skb()).vlan_tci } & VLAN != 0
     }
 
     #[inline(always)]
@@ -325,6 +333,16 @@ impl Buffered for Tc {
         unsafe { (*self.skb()).tc_index = 0 };
         self.waited = true;
         Some(mark as u8)
+    }
+
+    #[inline(always)]
+    fn copy(&self, offset: u32, bytes: u32, to: &mut Piece) -> Result<(), Reason> {
+        let to = to.0.as_mut_ptr().cast::<c_void>();
+        // SAFETY: the helper writes `bytes` bytes, for which there is room; the verifier sees to it.
+        match unsafe { bpf_skb_load_bytes(self.skb().cast(), offset, to, bytes) } {
+            0 => Ok(()),
+            _ => Err(Reason::Malformed),
+        }
     }
 
     #[inline(always)]

@@ -89,6 +89,12 @@ impl Packet for Xdp {
         VLAN.contains(&self.ethertype())
     }
 
+    /// Its tag still stands in the frame, which is the stack's to take off.
+    #[inline(always)]
+    fn is_of_vlan(&self) -> bool {
+        self.has_vlan()
+    }
+
     #[inline(always)]
     fn ifindex(&self) -> u32 {
         self.ctx.ingress_ifindex() as u32

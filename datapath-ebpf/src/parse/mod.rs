@@ -7,7 +7,8 @@ mod quoted;
 mod transport;
 
 use datapath_common::{
-    family::{Family, V4, V6},
+    checksum,
+    family::{Address as _, Family, V4, V6},
     reason::Reason,
     tuple::Endpoints,
 };
@@ -62,6 +63,20 @@ pub struct Headers<F: Family> {
 }
 
 impl<F: Family> Headers<F> {
+    /// Bytes behind the IP header and its options or extensions.
+    #[inline(always)]
+    pub const fn payload(&self) -> u32 {
+        self.length - (self.l4 - self.l3)
+    }
+
+    /// What the pseudo-header adds to the transport's checksum.
+    #[inline(always)]
+    pub fn pseudo_header(&self) -> u16 {
+        let (none, ends) = (F::Addr::UNSPECIFIED, &self.endpoints);
+        let addresses = checksum::add(none.difference(&ends.src), none.difference(&ends.dst));
+        checksum::pseudo_header(addresses, self.protocol, self.payload() as u16)
+    }
+
     /// The headers once the IP header is the other family's, without options or extensions, and with these addresses.
     #[inline(always)]
     pub fn across(&self, endpoints: Endpoints<F::Other>) -> Headers<F::Other> {

@@ -13,6 +13,7 @@ mod docker;
 mod endpoints;
 mod engine;
 pub mod load;
+mod raw;
 mod servers;
 pub mod talk;
 
@@ -34,6 +35,7 @@ pub use self::{
     datapath::{Datapath, PORTS},
     docker::{Docker, DockerLab},
     engine::{FakeEngine, VERSION_28},
+    raw::send_frame,
     servers::{tcp_echo, tcp_echo_each, tcp_exchange, udp_echo, udp_exchange, udp_server},
 };
 

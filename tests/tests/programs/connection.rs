@@ -194,3 +194,38 @@ fn a_simultaneous_open() {
         }
     }
 }
+
+/// A client that used a port before meets what is left of it: a SYN-ACK of long ago, or the answer of a server that
+/// still holds the old connection (RFC 9293, 3.5.2; RFC 5961, 4.2). It resets that, and begins anew.
+#[test]
+fn what_is_left_of_an_old_connection_hinders_no_new_one() {
+    let host = Host::new();
+    for net in nets() {
+        let (inside, shown, server) = (net.endpoint(1234), net.host(1234), net.world(80));
+        let out = |says, reason, flags, seq, ack| {
+            let frame = |from| tcp(from, server, flags).numbers(seq, ack);
+            host.case(says, Hook::Leaves, frame(inside))
+                .becomes(reason, frame(shown));
+        };
+        let back = |says, flags, seq, ack| {
+            let frame = |to| tcp(server, to, flags).numbers(seq, ack);
+            host.case(says, Hook::Arrives, frame(shown))
+                .becomes(Reason::Flow, frame(inside));
+        };
+        out("SYN", Reason::Masquerade, SYN, 999, 0);
+        back("a SYN-ACK of long ago", SYN | ACK, 4711, 777);
+        out("its reset", Reason::Flow, RST, 777, 0);
+        out("SYN again", Reason::Flow, SYN, 999, 0);
+        back("SYN-ACK", SYN | ACK, 4999, 1000);
+        out("ACK", Reason::Flow, ACK, 1000, 5000);
+        back("data", ACK, 5000, 1000);
+        // The client starts anew and knows nothing of it; the server still holds it.
+        out("SYN on the old connection", Reason::Flow, SYN, 70_000, 0);
+        back("the challenge", ACK, 5007, 1000);
+        out("its reset", Reason::Flow, RST, 1000, 0);
+        out("SYN once more", Reason::Flow, SYN, 70_000, 0);
+        back("SYN-ACK of the new one", SYN | ACK, 80_000, 70_001);
+        out("ACK of the new one", Reason::Flow, ACK, 70_001, 80_001);
+        back("data of the new one", ACK, 80_001, 70_001);
+    }
+}

@@ -1,9 +1,10 @@
 //! Datagrams in fragments: the first carries the ports, the others follow it.
 
-use datapath_common::reason::Reason;
+use datapath_common::{family::V4, fragment::LIFETIME, reason::Reason};
+use datapath_user::kernel::{clock, tables::Tables};
 
 use crate::{
-    case::REDIRECT,
+    case::{GO_ON, REDIRECT},
     frame::{ETHERNET, Frame, SYN, mend_ipv4_header, tcp, udp},
     host::{Hook, Host, Ran, nets},
 };
@@ -171,4 +172,35 @@ fn a_first_one_too_short_for_its_header_is_dropped() {
         host.case("8 bytes of TCP", Hook::Arrives, tiny[0].clone())
             .is(Reason::Malformed);
     }
+}
+
+/// First fragments whose others never come take bounded room, and nothing from those that are whole.
+#[test]
+fn idle_first_ones_take_bounded_room() {
+    const NOTES: usize = 4_096;
+    let host = Host::new();
+    let [net, _] = nets();
+    let (client, asked, endpoint) = (net.world(40000), net.host(5300), net.endpoint(53));
+    let flood: Vec<_> = (0..=u16::MAX)
+        .map(|id| {
+            let first = long(udp(net.other(1), asked)).id(id).fragments(40)[0].clone();
+            (Hook::Arrives, first)
+        })
+        .collect();
+    let mut flood = host.run_all(flood).into_iter();
+    assert!(flood.all(|ran| ran.verdict == GO_ON));
+    let (notes, _) = Tables::new(host.datapath.pins()).fragments::<V4>().unwrap();
+    let count = notes.count().unwrap() as usize;
+    assert!((1..=NOTES).contains(&count), "{count} notes");
+    let now = clock::now().unwrap();
+    notes
+        .scan(|_, notes| {
+            assert!(notes.iter().all(|note| note.deadline <= now + LIFETIME));
+            Ok(())
+        })
+        .unwrap();
+    host.case("a whole one", Hook::Arrives, udp(client, asked))
+        .becomes(Reason::Publish, udp(client, endpoint));
+    let (question, led) = (long(udp(client, asked)), long(udp(client, endpoint)));
+    follow(&host, Hook::Arrives, Reason::Flow, &question, &led);
 }

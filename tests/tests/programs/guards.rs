@@ -62,9 +62,23 @@ fn addresses_that_no_wire_may_carry() {
             host.case("an endpoint's", Hook::Arrives, tcp(from, own, SYN))
                 .is(Reason::ForgedSource);
         }
-        let bridge = SocketAddr::new(gateway(&net), 1);
-        host.case("the host's own", Hook::Arrives, tcp(bridge, own, SYN))
-            .is(Reason::Martian);
+        let bridge = |port| SocketAddr::new(gateway(&net), port);
+        host.case("the bridge's", Hook::Arrives, tcp(bridge(1), own, SYN))
+            .is(Reason::ForgedSource);
+        let from = net.host(1);
+        host.case(
+            "the host's own",
+            Hook::Arrives,
+            tcp(from, bridge(8080), SYN),
+        )
+        .is(Reason::Martian);
+        // Where nothing is published the host's own stack decides.
+        host.case(
+            "to the host itself",
+            Hook::Arrives,
+            tcp(from, bridge(22), SYN),
+        )
+        .is(Reason::NotOurs);
     }
     for to in [
         "203.0.113.255:5300",

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use datapath_common::reason::Reason;
 
 use crate::{
-    frame::{ACK, Frame, SYN, error, ping, tcp, udp},
+    frame::{ACK, ETHERNET, Frame, SYN, error, ping, tcp, udp},
     host::{Hook, Host, Net, nets},
 };
 
@@ -20,6 +20,8 @@ fn kinds(net: &Net) -> Vec<((u8, u8), u32)> {
         let unreachable = (0..=15).map(|code| ((3, code), 0));
         let others = [
             ((3, 4), 1400),
+            ((3, 4), 68),
+            ((3, 4), 0),
             ((11, 0), 0),
             ((11, 1), 0),
             ((12, 0), 0x1400_0000),
@@ -27,7 +29,13 @@ fn kinds(net: &Net) -> Vec<((u8, u8), u32)> {
         unreachable.chain(others).collect()
     } else {
         let unreachable = (0..=6).map(|code| ((1, code), 0));
-        let others = [((2, 0), 1280), ((3, 0), 0), ((3, 1), 0), ((4, 1), 6)];
+        let others = [
+            ((2, 0), 1280),
+            ((2, 0), 0),
+            ((3, 0), 0),
+            ((3, 1), 0),
+            ((4, 1), 6),
+        ];
         unreachable.chain(others).collect()
     }
 }
@@ -188,5 +196,50 @@ fn an_error_ends_nothing() {
         }
         host.case("SYN-ACK", Hook::Leaves, tcp(led, client, SYN | ACK))
             .becomes(Reason::Flow, tcp(asked, client, SYN | ACK));
+    }
+}
+
+/// RFC 5508, REQ-3 and 3a: an error that was damaged is about nothing. Of every length, since the sum is made in
+/// pieces.
+#[test]
+fn a_wrong_checksum_is_dropped() {
+    let host = Host::new();
+    for net in nets() {
+        let (inside, shown, world) = (net.endpoint(7), net.host(7), net.world(9));
+        host.case("the first", Hook::Leaves, udp(inside, world))
+            .becomes(Reason::Masquerade, udp(shown, world));
+        let unreachable = if net.host.is_ipv4() { (3, 1) } else { (1, 0) };
+        let message = ETHERNET + header(&net);
+        let least = 8 + header(&net) + 8;
+        for length in [
+            least,
+            least + 1,
+            511,
+            512,
+            513,
+            514,
+            515,
+            1023,
+            1025,
+            2047,
+            2048,
+        ] {
+            let payload: Vec<u8> = (0..length).map(|byte| byte as u8).collect();
+            let about = |to, from| {
+                let quoted = udp(from, world).payload(&payload).quote(length - 8);
+                error(net.other(0), to, unreachable, &quoted).bytes()
+            };
+            let whole = about(net.host(0), shown);
+            assert_eq!(whole.len(), message + length);
+            host.case(&format!("{length} bytes"), Hook::Arrives, whole.clone())
+                .becomes(Reason::IcmpError, about(net.endpoint(0), inside));
+            for place in [1, 2, 3, 4, 7, length - 1] {
+                let mut damaged = whole.clone();
+                damaged[message + place] ^= 0x10;
+                let says = format!("{length} bytes, of which {place} is damaged");
+                host.case(&says, Hook::Arrives, damaged)
+                    .is(Reason::BadChecksum);
+            }
+        }
     }
 }

@@ -1,9 +1,12 @@
 //! Published ports: what comes from outside, and what the endpoint answers.
 
+use std::net::SocketAddr;
+
 use datapath_common::reason::Reason;
 
 use crate::{
-    frame::{ACK, SYN, tcp, udp},
+    case::GO_ON,
+    frame::{ACK, ETHERNET, SYN, tcp, udp},
     host::{Hook, Host, nets},
 };
 
@@ -73,6 +76,37 @@ fn ports_that_are_not_published_are_the_hosts_own() {
         ] {
             host.case("past the ports", Hook::Arrives, frame)
                 .is(Reason::Unpublished);
+        }
+    }
+}
+
+/// Two published ports lead to one port of an endpoint, and a client asks both from the same port of its own: the
+/// endpoint sees two clients, and each answer comes from the port that was asked.
+#[test]
+fn one_client_port_at_two_published_ports() {
+    let more = ["0.0.0.0:8081", "[::]:8081"].map(|listen| {
+        let to = if listen.starts_with('0') {
+            "172.17.0.2:80"
+        } else {
+            "[fd00:17::2]:80"
+        };
+        format!("[[publish]]\nlisten = \"{listen}\"\nto = \"{to}\"\nprotocol = \"tcp\"\n")
+    });
+    let host = Host::with("forwarding = \"kernel\"", &more.concat());
+    for net in nets() {
+        let (client, endpoint) = (net.world(40000), net.endpoint(80));
+        host.case("one", Hook::Arrives, tcp(client, net.host(8080), SYN))
+            .becomes(Reason::Publish, tcp(client, endpoint, SYN));
+        let ran = host.run(Hook::Arrives, tcp(client, net.host(8081), SYN).bytes());
+        let l4 = ETHERNET + if net.host.is_ipv4() { 20 } else { 40 };
+        let port = u16::from_be_bytes([ran.frame[l4], ran.frame[l4 + 1]]);
+        let seen = SocketAddr::new(net.world, port);
+        assert_ne!(port, 40000);
+        assert_eq!(ran.verdict, GO_ON);
+        assert_eq!(ran.frame, tcp(seen, endpoint, SYN).bytes());
+        for (to, from) in [(client, net.host(8080)), (seen, net.host(8081))] {
+            host.case("the answer", Hook::Leaves, tcp(endpoint, to, SYN | ACK))
+                .becomes(Reason::Flow, tcp(from, client, SYN | ACK));
         }
     }
 }

@@ -10,6 +10,7 @@ mod flood;
 mod fragments;
 mod frame;
 mod guards;
+mod headers;
 mod hop_limit;
 mod host;
 mod icmp_error;

@@ -306,31 +306,39 @@ fn errors_about_questions() {
     }
 }
 
-/// Damage is not laundered: a wrong checksum is wrong on the other side too, and nothing else is.
+/// Damage is not laundered: a wrong checksum is wrong on the other side too, and nothing else is. A damaged error goes
+/// no further.
 #[test]
 fn a_wrong_checksum_stays_wrong() {
     let host = host();
     let (client, asked) = (at(CLIENT), at(DNS));
     let seen = open(&host, udp(client, asked), |from| udp(from, endpoint(53)));
-    let check = |sent: Frame, at: usize, expected: Frame, there: usize| {
-        let mut damaged = sent.bytes();
-        damaged[at] ^= 0x55;
-        let mut ran = host.run(Hook::Bridge, damaged).frame;
-        let good = expected.hops(63).bytes();
-        assert_ne!(ran[there..there + 2], good[there..there + 2]);
-        ran[there..there + 2].copy_from_slice(&good[there..there + 2]);
-        assert_eq!(ran, good);
+    let damage = |frame: Frame, at: usize| {
+        let mut frame = frame.bytes();
+        frame[at] ^= 0x55;
+        frame
     };
-    let answer = udp(endpoint(53), seen);
-    check(answer, 14 + 20 + 6, udp(asked, client), 14 + 40 + 6);
+    let mut ran = host
+        .run(Hook::Bridge, damage(udp(endpoint(53), seen), 14 + 20 + 6))
+        .frame;
+    let good = udp(asked, client).hops(63).bytes();
+    let there = 14 + 40 + 6..14 + 40 + 8;
+    assert_ne!(ran[there.clone()], good[there.clone()]);
+    ran[there.clone()].copy_from_slice(&good[there]);
+    assert_eq!(ran, good);
     let inside = udp(seen, endpoint(53)).hops(63).id(0).quote(28);
-    let outside = udp(client, asked).hops(63).quote(48);
-    check(
+    let outside = udp(asked, client).hops(63).quote(48);
+    let (here, router) = (
         error(endpoint(0), gateway(0), (3, 3), &inside),
-        14 + 20 + 2,
-        error(at("[2001:db8::2]:0"), client, (1, 4), &outside),
-        14 + 40 + 2,
+        at("[2001:db8::1]:0"),
     );
+    let there = error(router, at("[2001:db8::2]:0"), (1, 4), &outside);
+    for (says, hook, frame) in [
+        ("an endpoint's", Hook::Bridge, damage(here, 14 + 20 + 2)),
+        ("a router's", Hook::Stack, damage(there, 14 + 40 + 2)),
+    ] {
+        host.case(says, hook, frame).is(Reason::BadChecksum);
+    }
 }
 
 /// Endpoints answer to the bridge's address in both families' flows: no two of them have one answer.

@@ -187,3 +187,61 @@ fn ports_are_not_given_in_order() {
         .collect();
     assert!(steps.len() > 90, "{steps:?}");
 }
+
+/// RFC 4787, REQ-3a: a port below 1024 that is taken becomes another one there.
+#[test]
+fn privileged_ports_stay_privileged() {
+    let host = Host::new();
+    for net in nets() {
+        for (kind, make) in &KINDS[..2] {
+            let mut seen = BTreeSet::new();
+            for number in 0..40 {
+                let from = SocketAddr::new(endpoint(&net, number), 123);
+                let ran = host.run(Hook::Leaves, make(from, net.world(123)).bytes());
+                assert_eq!(ran.verdict, GO_ON, "{kind}");
+                assert!(seen.insert(shown(&net, kind, &ran.frame)), "{kind}");
+            }
+            let others = seen.iter().filter(|port| **port != 123);
+            assert!(
+                others.clone().all(|port| (512..1024).contains(port)),
+                "{kind}: {seen:?}"
+            );
+            assert_eq!(others.count(), 39, "{kind}");
+        }
+    }
+}
+
+/// A process of the host takes a port that a mapping shows: flows that there are keep it, and those to come show
+/// another, the same to everybody.
+#[test]
+fn a_mapping_gives_way_to_a_socket_of_the_host() {
+    let host = Host::new();
+    let port = |net: &Net, server| {
+        let ran = host.run(Hook::Leaves, udp(net.endpoint(4321), server).bytes());
+        assert_eq!(ran.verdict, GO_ON);
+        shown(net, "UDP", &ran.frame)
+    };
+    for net in nets() {
+        assert_eq!(port(&net, net.world(1)), 4321);
+    }
+    udp_echo(&host.lab.host, "[::]:4321");
+    for net in nets() {
+        assert_eq!(port(&net, net.world(1)), 4321, "a flow's port changed");
+        let new = port(&net, net.world(2));
+        assert!((32_768..=60_999).contains(&new), "{new}");
+        assert_eq!(port(&net, net.world(3)), new);
+        assert_eq!(port(&net, net.other(1)), new);
+        host.case(
+            "an answer",
+            Hook::Arrives,
+            udp(net.world(1), net.host(4321)),
+        )
+        .becomes(Reason::Flow, udp(net.world(1), net.endpoint(4321)));
+        host.case(
+            "to the process",
+            Hook::Arrives,
+            udp(net.world(2), net.host(4321)),
+        )
+        .is(Reason::NotOurs);
+    }
+}

@@ -2,10 +2,12 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests wait in real time")]
 
+mod clashes;
 mod collisions;
 mod families;
 mod icmp;
 mod nat64;
+mod scan;
 mod stun;
 mod uplinks;
 

@@ -16,7 +16,7 @@ use super::is_allowed;
 use crate::{
     bpf, forward,
     maps::{Maps, Work},
-    nat::icmp_error,
+    nat::{icmp_checksum, icmp_error},
     packet::reshape::Reshape,
     parse::{ETHERNET, Headers, Quoted, parse},
     report,
@@ -110,6 +110,9 @@ pub fn outward<P: Reshape>(packet: &mut P, work: &mut Work<V4>) -> Option<Reason
     let plain = is_allowed() && is_plain(&work.headers, &work.quoted);
     if !plain || work.headers.length + 2 * GROWTH > LEAST_MTU {
         return Some(Reason::Nat64NotPlain);
+    }
+    if let Err(reason) = icmp_checksum::check(packet, work) {
+        return Some(reason);
     }
     Some(report::reason(leave(packet, six, flow.way_out())))
 }

@@ -216,15 +216,15 @@ impl Model {
         if pair.src.ip() == pair.dst.ip() {
             return Fate::Left(Reason::Land);
         }
-        if self.is_host(pair.src.ip()) {
-            return Fate::Left(Reason::Martian);
-        }
         if Self::is_inside(pair.src.ip()) {
             return Fate::Left(Reason::ForgedSource);
         }
         let Some(port) = self.port(pair.dst, proto) else {
             return Fate::Left(Reason::NotOurs);
         };
+        if self.is_host(pair.src.ip()) {
+            return Fate::Left(Reason::Martian);
+        }
         if !opens {
             return Fate::Left(Reason::NoFlow);
         }
@@ -315,7 +315,7 @@ impl Model {
             return self.open(session, reason, &|port| !needed(port));
         }
         let last = self.shown.get(&(proto, inside)).copied();
-        if let Some(last) = last.filter(|last| last.ip() == addr) {
+        if let Some(last) = last.filter(|last| last.ip() == addr && !needed(last.port())) {
             session.told.src = last;
             return if self.is_free(&session, last.port()) {
                 self.sessions.push(session.clone());
@@ -350,7 +350,13 @@ impl Model {
             self.settle(session.clone());
             return Fate::Told(reason, session.told);
         }
-        let choice: Vec<_> = RANGE.filter(|port| free(*port)).collect();
+        // One below 1024 becomes another one there.
+        let range = if own < 1024 && session.proto != Proto::Echo {
+            512..=1023
+        } else {
+            RANGE
+        };
+        let choice: Vec<_> = range.filter(|port| free(*port)).collect();
         if choice.is_empty() {
             return Fate::Left(Reason::PortsExhausted);
         }

@@ -1,22 +1,19 @@
 //! The play: packets put to the model and to the programs, one after the other.
 
-use std::{
-    collections::BTreeMap,
-    fmt::Write as _,
-    net::{IpAddr, SocketAddr},
-};
+mod errors;
+
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use datapath_common::reason::{Outcome, Reason};
 
 use super::{
-    cast::{Dice, Packet, Stage, hook},
+    cast::{Dice, Packet, Stage},
     compare::{same, shown},
     model::{Fate, Model, Pair},
     state,
 };
 use crate::{
     case::{DROP, GO_ON, REDIRECT, explain},
-    frame::error,
     host::{Hook, Host, nets},
 };
 
@@ -90,6 +87,7 @@ impl<'a> Play<'a> {
             Reason::Unpublished,
             Reason::FragmentWithoutFirst,
             Reason::IcmpErrorWithoutFlow,
+            Reason::BadChecksum,
         ] {
             let seen = self.seen.get(&reason).copied().unwrap_or_default();
             assert!(seen >= 100, "{}: {seen}", reason.name());
@@ -277,80 +275,6 @@ impl<'a> Play<'a> {
     fn count(&mut self, reason: Reason) {
         *self.expected.entry(reason).or_default() += 1;
         *self.seen.entry(reason).or_default() += 1;
-    }
-
-    /// An ICMP error about a packet of a session as it went on, or about one that never was.
-    fn error(&mut self, family: usize, dice: &mut Dice) -> Result<(), String> {
-        let stage = &self.stages[family];
-        let quoted = stage.of_session(dice);
-        let Some((session, opener)) = stage.session(dice) else {
-            return Ok(());
-        };
-        let (side, mut pair) = if opener {
-            (session.answers_from(), session.told)
-        } else {
-            (session.side, session.asked.answer())
-        };
-        if dice.roll(8) == 0 {
-            let stranger = |port: u16| if port == 0 { 0 } else { port ^ 0x4000 };
-            pair.src.set_port(stranger(pair.src.port()));
-            pair.dst.set_port(stranger(pair.dst.port()));
-        }
-        let hook = hook(side, session.turned);
-        let v4 = stage.net.host.is_ipv4();
-        let source = match (hook, dice.roll(3)) {
-            (Hook::Arrives, 0) => stage.net.other,
-            (Hook::Leaves, 0) => stage.net.host,
-            _ => pair.dst.ip(),
-        };
-        let kind = if v4 {
-            dice.of(&[(3, 1), (3, 3), (3, 4), (11, 0), (12, 0)])
-        } else {
-            dice.of(&[(1, 4), (1, 1), (2, 0), (3, 0), (4, 0)])
-        };
-        let packet = Packet {
-            hook,
-            proto: session.proto,
-            pair,
-            ..quoted
-        };
-        self.log.push(format!("error about {packet:?}"));
-        // Not in the middle of TCP's checksum, whose other half nobody knows.
-        let body = dice.of(&[8, 9, 12, 16, 18, 19, 20, 24, 37]);
-        let length = (if v4 { 20 } else { 40 }) + body;
-        let outer = |from: IpAddr, to: IpAddr, pair: Pair| {
-            let quoted = packet.frame(pair).quote(length);
-            error(
-                SocketAddr::new(from, 0),
-                SocketAddr::new(to, 0),
-                kind,
-                &quoted,
-            )
-        };
-        let frame = outer(source, pair.src.ip(), pair).bytes();
-        let explained = stage.model.explain(
-            packet.side(),
-            (source, pair.src.ip()),
-            packet.proto,
-            pair,
-            hook == Hook::Bridge,
-        );
-        match explained {
-            Err(reason) => {
-                self.put(family, &packet, Fate::Left(reason), &frame, |_| Vec::new())?;
-            }
-            Ok((from, to, was)) => {
-                let expected = outer(from, to, was).hops(packet.hops()).bytes();
-                self.put(
-                    family,
-                    &packet,
-                    Fate::Told(Reason::IcmpError, was),
-                    &frame,
-                    |_| expected.clone(),
-                )?;
-            }
-        }
-        Ok(())
     }
 
     /// A new datagram in fragments: its first comes first, mostly.
