@@ -7,3 +7,5 @@ pub mod budgets;
 pub mod demo;
 pub mod faults;
 pub mod lab;
+pub mod stack;
+pub mod strangers;

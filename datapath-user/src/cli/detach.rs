@@ -23,9 +23,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(20);
 
 pub(super) async fn exec(config: &Config) -> Result<()> {
+    let tables = Tables::new(&config.pin_dir);
+    if tables.exist() {
+        detach::require_netns(&config.pin_dir, &tables)?;
+    }
     // Held to the end: no service starts meanwhile.
     let (lock, ended) = end_service(config).await?;
-    let tables = Tables::new(&config.pin_dir);
     if tables.exist() {
         isolation::release(&tables).await?;
     }

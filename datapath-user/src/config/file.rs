@@ -14,7 +14,7 @@ use datapath_common::{
 use toml::de::DeTable;
 
 use super::{
-    Config, ConfigError, Conntrack, Docker, Forwarding, Nat, Uplinks, XdpMode, duration,
+    Attach, Config, ConfigError, Conntrack, Docker, Forwarding, Nat, Uplinks, XdpMode, duration,
     interface_fault, network,
     ports::{AddrPorts, Fault, parse_ports, parse_protocol},
     publish::{PairFault, expand},
@@ -26,6 +26,7 @@ const KEYS: &[&str] = &[
     "pin_dir",
     "api_socket",
     "uplinks",
+    "attach",
     "xdp",
     "forwarding",
     "docker",
@@ -60,6 +61,9 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
     }
     if let Some(item) = file.get("uplinks") {
         config.uplinks = uplinks(&item)?;
+    }
+    if let Some(item) = file.get("attach") {
+        config.attach = attach(&item)?;
     }
     if let Some(item) = file.get("xdp") {
         config.xdp = xdp(&item)?;
@@ -126,6 +130,16 @@ fn forwarding(item: &Item<'_>) -> Result<Forwarding, ConfigError> {
         "auto" => Ok(Forwarding::Auto),
         "fast" => Ok(Forwarding::Fast),
         "kernel" => Ok(Forwarding::Kernel),
+        _ => Err(item.wrong(EXPECTED)),
+    }
+}
+
+fn attach(item: &Item<'_>) -> Result<Attach, ConfigError> {
+    const EXPECTED: &str = "write \"auto\", \"tcx\" or \"clsact\"";
+    match item.string(EXPECTED)? {
+        "auto" => Ok(Attach::Auto),
+        "tcx" => Ok(Attach::Tcx),
+        "clsact" => Ok(Attach::Clsact),
         _ => Err(item.wrong(EXPECTED)),
     }
 }

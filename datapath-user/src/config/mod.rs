@@ -33,6 +33,8 @@ pub struct Config {
     pub api_socket: PathBuf,
     /// The interfaces that lead outside.
     pub uplinks: Uplinks,
+    /// How classifiers are attached to interfaces.
+    pub attach: Attach,
     /// How XDP is used on them.
     pub xdp: XdpMode,
     /// How packets of flows are sent on.
@@ -59,6 +61,18 @@ pub enum Uplinks {
     Auto,
     /// These.
     Named(Vec<String>),
+}
+
+/// How classifiers are attached to interfaces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Attach {
+    /// By TCX where the kernel has it, else by clsact.
+    #[default]
+    Auto,
+    /// By links to the TCX hooks.
+    Tcx,
+    /// By filters of clsact.
+    Clsact,
 }
 
 /// How XDP is used on uplinks.
@@ -128,6 +142,7 @@ impl Default for Config {
             pin_dir: PathBuf::from("/sys/fs/bpf/datapath"),
             api_socket: PathBuf::from("/run/datapath/api.sock"),
             uplinks: Uplinks::default(),
+            attach: Attach::default(),
             xdp: XdpMode::default(),
             forwarding: Forwarding::default(),
             docker: Docker::default(),

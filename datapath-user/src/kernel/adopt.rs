@@ -20,7 +20,7 @@ use tracing::warn;
 
 use super::{
     attach,
-    link::{self, Link, Place},
+    link::{self, Link},
     pins,
 };
 
@@ -74,9 +74,7 @@ pub fn check(object: &[u8], pin_dir: &Path) -> Result<()> {
         recover(pin_dir, &missing);
     }
     for (pin, ifindex, program) in links(pin_dir) {
-        if let Link::Attached { program: id } =
-            link::examine(&pin, attach::KIND, Place::Interface(ifindex))?
-        {
+        if let Link::Attached { program: id } = attach::examine(&pin, &program, ifindex)? {
             link::require_ours(&pin, id, &program)?;
         }
     }
@@ -130,12 +128,12 @@ fn recover(pin_dir: &Path, missing: &[&str]) {
 fn in_use(pin_dir: &Path) -> Vec<u32> {
     let programs: Vec<_> = links(pin_dir)
         .into_iter()
-        .filter_map(|(pin, ifindex, _)| {
-            match link::examine(&pin, attach::KIND, Place::Interface(ifindex)) {
+        .filter_map(
+            |(pin, ifindex, program)| match attach::examine(&pin, &program, ifindex) {
                 Ok(Link::Attached { program }) => Some(program),
                 _ => None,
-            }
-        })
+            },
+        )
         .collect();
     loaded_programs()
         .map_while(Result::ok)

@@ -1,15 +1,14 @@
 //! Classifiers on interfaces: exactly one attachment for each, pinned, replaced in place.
 
+mod clsact;
+mod tcx;
+
 use std::{collections::BTreeSet, fs, path::Path};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use aya::{
     Ebpf,
-    programs::{
-        SchedClassifier, TcAttachType,
-        links::{FdLink, LinkOrder, PinnedLink},
-        tc::{SchedClassifierLink, TcAttachOptions},
-    },
+    programs::{ProgramError, SchedClassifier, TcAttachType},
 };
 use datapath_common::names::programs::{
     BRIDGE_INGRESS, CLASSIFIERS, UPLINK_EGRESS, UPLINK_INGRESS, VETH_INGRESS,
@@ -17,12 +16,65 @@ use datapath_common::names::programs::{
 use tracing::warn;
 
 use super::{
-    link::{self, Link, Place},
+    link::{self, Link},
     object, pins,
 };
+use crate::config::Attach;
 
-/// The kernel's word for such links.
-pub const KIND: &str = "tcx";
+/// How classifiers are attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Means {
+    /// By links to the TCX hooks (Linux 6.6): their pins hold them.
+    Tcx,
+    /// By filters of the queueing discipline clsact. The pin is the program's: a filter has none.
+    Clsact,
+}
+
+impl Means {
+    /// What this kernel has of what is configured.
+    ///
+    /// # Errors
+    /// When it does not have what is asked for.
+    pub fn choose(configured: Attach) -> Result<Self> {
+        match (configured, has_tcx()) {
+            (Attach::Auto | Attach::Tcx, true) => Ok(Self::Tcx),
+            (Attach::Auto | Attach::Clsact, _) => Ok(Self::Clsact),
+            (Attach::Tcx, false) => {
+                bail!("attach: \"tcx\": this kernel has none (Linux 6.6 or later); write \"auto\"")
+            }
+        }
+    }
+
+    /// By what a pin of a classifier's was attached.
+    ///
+    /// # Errors
+    /// When it is neither: names the pin, and the remedy.
+    pub fn of(pin: &Path) -> Result<Self> {
+        Ok(if link::is_program(pin)? {
+            Self::Clsact
+        } else {
+            Self::Tcx
+        })
+    }
+
+    /// The hook's kind, in the words of `tc` and `bpftool`.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Tcx => "tcx",
+            Self::Clsact => "tc",
+        }
+    }
+}
+
+/// Whether the kernel knows the TCX hooks: without them it does not know what it is asked.
+#[must_use]
+pub fn has_tcx() -> bool {
+    match SchedClassifier::query_tcx("lo", TcAttachType::Ingress) {
+        Err(ProgramError::SyscallError(call)) => call.io_error.raw_os_error() != Some(libc::EINVAL),
+        _ => true,
+    }
+}
 
 /// A program that is to be attached to an interface.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -96,6 +148,7 @@ pub fn parse_classifier(name: &str) -> Option<(&str, u32)> {
 pub fn reconcile(
     ebpf: &mut Ebpf,
     pin_dir: &Path,
+    means: Means,
     wanted: &BTreeSet<Hook>,
     known: &BTreeSet<Hook>,
     keep: bool,
@@ -109,10 +162,10 @@ pub fn reconcile(
             continue;
         };
         if !keep && !wanted.iter().any(|hook| hook.pin() == name) {
-            result = result.and(remove(&entry.path(), ifindex));
+            result = result.and(remove(&entry.path(), program, ifindex));
             continue;
         }
-        match refresh(ebpf, program, ifindex, &entry.path()) {
+        match refresh(ebpf, means, program, ifindex, &entry.path()) {
             Ok(true) => drop(attached.insert(name)),
             Ok(false) => {}
             // The name is taken: nothing else can be there.
@@ -129,7 +182,7 @@ pub fn reconcile(
                 hook.program, hook.interface
             );
         }
-        let done = attach(ebpf, hook, &dir.join(hook.pin()));
+        let done = attach(ebpf, means, hook, &dir.join(hook.pin()));
         result =
             result.and(done.with_context(|| format!("{} on {}", hook.program, hook.interface)));
     }
@@ -141,53 +194,89 @@ pub fn reconcile(
 pub fn is_whole(pin_dir: &Path, hooks: &BTreeSet<Hook>) -> bool {
     let dir = pins::links(pin_dir);
     let mut hooks = hooks.iter().filter(|hook| hook.program != VETH_INGRESS);
-    hooks.all(|hook| link::is_whole(&dir.join(hook.pin()), KIND, Place::Interface(hook.ifindex)))
+    hooks.all(|hook| {
+        let pin = dir.join(hook.pin());
+        // What is none of ours counts as attached: only a person can help there.
+        let dead = || matches!(examine(&pin, hook.program, hook.ifindex), Ok(Link::Dead));
+        fs::symlink_metadata(&pin).is_ok() && !dead()
+    })
 }
 
-/// Puts this object's program behind a pinned link, if another is there. Says whether the link lives: a pin of a
-/// dead one is taken away.
-fn refresh(ebpf: &mut Ebpf, program: &str, ifindex: u32, pin: &Path) -> Result<bool> {
-    match link::examine(pin, KIND, Place::Interface(ifindex))? {
-        Link::Dead => {
-            fs::remove_file(pin).with_context(|| format!("link {}", pin.display()))?;
-            return Ok(false);
+/// Looks at what is pinned under the name of a classifier's, and at what it says of the interface.
+///
+/// # Errors
+/// When it is none of ours: names the pin, what it is, and the remedy.
+pub fn examine(pin: &Path, program: &str, ifindex: u32) -> Result<Link> {
+    match Means::of(pin)? {
+        Means::Tcx => tcx::examine(pin, ifindex),
+        Means::Clsact => clsact::examine(pin, program, ifindex),
+    }
+}
+
+/// Puts this object's program in the place of another that is attached. Says whether it is: what is dead, or attached by
+/// other means, is taken away.
+fn refresh(ebpf: &mut Ebpf, means: Means, name: &str, ifindex: u32, pin: &Path) -> Result<bool> {
+    let found = examine(pin, name, ifindex)?;
+    if found == Link::Dead || Means::of(pin)? != means {
+        remove(pin, name, ifindex)?;
+        return Ok(false);
+    }
+    let program = object::program(ebpf, name)?;
+    if found
+        != (Link::Attached {
+            program: program.info()?.id(),
+        })
+    {
+        match means {
+            Means::Tcx => tcx::swap(program, pin),
+            Means::Clsact => clsact::swap(program, direction(name), ifindex, pin),
         }
-        Link::Attached { program: id } if id == object::program(ebpf, program)?.info()?.id() => {}
-        Link::Attached { .. } => {
-            swap(ebpf, program, pin)
-                .with_context(|| format!("link {}: replacing the program", pin.display()))?;
-        }
+        .with_context(|| format!("link {}: replacing the program", pin.display()))?;
     }
     Ok(true)
 }
 
-/// The pin holds the link: without it the kernel takes the program off.
-fn remove(pin: &Path, ifindex: u32) -> Result<()> {
-    // What is none of ours stays.
-    link::examine(pin, KIND, Place::Interface(ifindex))?;
+/// Takes a program of ours off, and its pin away. What is none of ours stays.
+fn remove(pin: &Path, program: &str, ifindex: u32) -> Result<()> {
+    examine(pin, program, ifindex)?;
+    if Means::of(pin)? == Means::Clsact {
+        take_off(pin, program, ifindex)?;
+    }
+    // The pin holds a link: without it the kernel takes the program off.
     fs::remove_file(pin).with_context(|| format!("link {}", pin.display()))
 }
 
-fn attach(ebpf: &mut Ebpf, hook: &Hook, pin: &Path) -> Result<()> {
-    let kind = if hook.program == UPLINK_EGRESS {
+/// Takes off a filter of clsact, if it is there and ours. The pin is the caller's.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn take_off(pin: &Path, program: &str, ifindex: u32) -> Result<()> {
+    let ours = matches!(
+        clsact::examine(pin, program, ifindex),
+        Ok(Link::Attached { .. })
+    );
+    clsact::take_off(ours, direction(program), ifindex, pin)
+}
+
+fn attach(ebpf: &mut Ebpf, means: Means, hook: &Hook, pin: &Path) -> Result<()> {
+    let program = object::program(ebpf, hook.program)?;
+    match means {
+        Means::Tcx => tcx::attach(program, direction(hook.program), &hook.interface, pin),
+        Means::Clsact => clsact::attach(program, hook, direction(hook.program), pin),
+    }
+}
+
+/// The filters of clsact on an interface that are not ours, by what they are called.
+#[must_use]
+pub fn others(interface: &str) -> Vec<String> {
+    let ifindex = nix::net::if_::if_nametoindex(interface).unwrap_or(0);
+    clsact::others(ifindex)
+}
+
+fn direction(program: &str) -> TcAttachType {
+    if program == UPLINK_EGRESS {
         TcAttachType::Egress
     } else {
         TcAttachType::Ingress
-    };
-    let program = object::program(ebpf, hook.program)?;
-    let options = TcAttachOptions::TcxOrder(LinkOrder::default());
-    let id = program.attach_with_options(&hook.interface, kind, options)?;
-    let link: FdLink = program.take_link(id)?.try_into()?;
-    link.pin(pin)?;
-    pins::make_private(pin)?;
-    Ok(())
-}
-
-fn swap(ebpf: &mut Ebpf, program: &str, pin: &Path) -> Result<()> {
-    let program: &mut SchedClassifier = object::program(ebpf, program)?;
-    let link = FdLink::from(PinnedLink::from_pin(pin)?);
-    let id = program.attach_to_link(SchedClassifierLink::try_from(link)?)?;
-    // The pin goes on holding the link; this descriptor is not needed.
-    drop(program.take_link(id)?);
-    Ok(())
+    }
 }

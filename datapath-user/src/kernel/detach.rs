@@ -4,6 +4,12 @@ use std::{fs, io, path::Path};
 
 use anyhow::{Context as _, Result, bail};
 
+use super::{
+    attach::{self, Means},
+    netns, pins,
+    tables::Tables,
+};
+
 /// Removes every pin below `pin_dir`, and the directory: links first, so that programs stop before their maps
 /// go. Returns a line for each thing that it took out; nothing when there was nothing.
 ///
@@ -25,9 +31,14 @@ pub fn detach(pin_dir: &Path) -> Result<Vec<String>> {
             .flatten()
             .map(|entry| entry.path())
             .collect();
-        pins.sort();
+        // The programs before what says that clsact was made for them.
+        pins.sort_by_key(|pin| (hook_of(pin).is_none(), pin.clone()));
         for pin in pins {
-            fs::remove_file(&pin).with_context(|| format!("{}", pin.display()))?;
+            take_off(&pin)?;
+            match fs::remove_file(&pin) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                result => result.with_context(|| format!("{}", pin.display()))?,
+            }
             let name = pin.strip_prefix(pin_dir).unwrap_or(&pin);
             removed.push(name.display().to_string());
         }
@@ -41,6 +52,42 @@ pub fn detach(pin_dir: &Path) -> Result<Vec<String>> {
     }
     fs::remove_dir(pin_dir).with_context(|| format!("{}", pin_dir.display()))?;
     Ok(removed)
+}
+
+/// Refuses to look for filters of clsact in another network namespace than the service's.
+///
+/// # Errors
+/// Names the remedy.
+pub fn require_netns(pin_dir: &Path, tables: &Tables) -> Result<()> {
+    let pins = fs::read_dir(pins::links(pin_dir)).into_iter().flatten();
+    let mut pins = pins.flatten().map(|entry| entry.path());
+    if pins.any(|pin| hook_of(&pin).is_some() && Means::of(&pin).ok() == Some(Means::Clsact))
+        && tables.settings()?.get(&0, 0)?.netns != netns::cookie()?
+    {
+        bail!(
+            "pin_dir: {}: the programs are attached in another network namespace; detach there \
+             (`nsenter --net=/run/netns/NAME datapath detach`)",
+            pin_dir.display()
+        );
+    }
+    Ok(())
+}
+
+/// A filter of clsact has to be taken off; a link goes with its pin, and what is none of ours has nothing attached.
+fn take_off(pin: &Path) -> Result<()> {
+    match hook_of(pin) {
+        Some((program, ifindex)) if Means::of(pin).ok() == Some(Means::Clsact) => {
+            attach::take_off(pin, &program, ifindex)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The classifier and interface of a pin.
+fn hook_of(pin: &Path) -> Option<(String, u32)> {
+    let name = pin.file_name()?.to_str()?;
+    let (program, ifindex) = attach::parse_classifier(name)?;
+    Some((program.to_owned(), ifindex))
 }
 
 /// A directory that some version of datapath made.

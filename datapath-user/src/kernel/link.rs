@@ -89,6 +89,48 @@ pub fn examine(pin: &Path, kind: &str, place: Place) -> Result<Link> {
     Ok(Link::Attached { program: id })
 }
 
+/// Whether a program is pinned there, and not a link to one.
+///
+/// # Errors
+/// When it is nothing of BPF's: names the pin, and the remedy.
+pub fn is_program(pin: &Path) -> Result<bool> {
+    let described = describe(pin).with_context(|| stranger(pin, "something unreadable"))?;
+    Ok(described
+        .lines()
+        .any(|line| value(line, "prog_type").is_some())
+        && !described
+            .lines()
+            .any(|line| value(line, "link_type").is_some()))
+}
+
+/// Refuses another program than ours in the place of its pin.
+///
+/// # Errors
+/// Names the pin, what is there, and the remedy.
+pub fn require_program(pin: &Path, program: &str) -> Result<()> {
+    let foreign = |what: &str| stranger(pin, what);
+    let data = fs::symlink_metadata(pin).with_context(|| foreign("nothing readable"))?;
+    if data.is_symlink() {
+        bail!(foreign("a symbolic link"));
+    }
+    let found = ProgramInfo::from_pin(pin).with_context(|| foreign("something unreadable"))?;
+    match found.name_as_str() {
+        Some(name) if name == cut(program) => Ok(()),
+        name => bail!(foreign(&format!("program {}", name.unwrap_or_default()))),
+    }
+}
+
+/// The id of the program that is pinned there, or that is behind the link that is.
+///
+/// # Errors
+/// When it is neither: names the pin, and the remedy.
+pub fn program(pin: &Path) -> Result<u32> {
+    let described = describe(pin).with_context(|| stranger(pin, "something unreadable"))?;
+    let id = described.lines().find_map(|line| value(line, "prog_id"));
+    id.and_then(|text| text.parse().ok())
+        .with_context(|| stranger(pin, "something without a program"))
+}
+
 /// Whether a link of ours is attached there. What is none of ours counts as attached, since only a person can help
 /// there; a pin that is missing does not.
 #[must_use]
@@ -108,11 +150,16 @@ pub fn require_ours(pin: &Path, id: u32, program: &str) -> Result<()> {
         .map_while(Result::ok)
         .find(|loaded| loaded.id() == id);
     match found.as_ref().and_then(ProgramInfo::name_as_str) {
-        Some(name) if name != program.get(..NAME).unwrap_or(program) => {
+        Some(name) if name != cut(program) => {
             bail!(stranger(pin, &format!("a link to program {name}")))
         }
         _ => Ok(()),
     }
+}
+
+/// A program's name, as the kernel keeps it.
+fn cut(program: &str) -> &str {
+    program.get(..NAME).unwrap_or(program)
 }
 
 fn stranger(pin: &Path, what: &str) -> String {

@@ -9,12 +9,12 @@ use datapath_common::names;
 use super::{adopt, cgroup, pins, xdp};
 use crate::config::Config;
 
-pub(super) static OBJECT: &[u8] =
-    include_bytes_aligned!(concat!(env!("OUT_DIR"), "/datapath-ebpf"));
+/// The object, as it was built.
+pub static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/datapath-ebpf"));
 
 /// What to say when the kernel does not take it.
 pub(super) const REFUSED: &str = "the kernel refused the maps: loading needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON \
-     (run as root) and Linux 6.6 or later";
+     (run as root) and Linux 6.1 or later";
 
 /// Entries that half-open flows have at the most: an LRU map takes its memory at once.
 const MAX_HALF: u32 = 131_072;

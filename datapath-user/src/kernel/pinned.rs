@@ -174,18 +174,19 @@ impl Pinned {
                 });
                 continue;
             }
-            let Some((program, ifindex)) = attach::parse_pin(&name) else {
+            let Some((program, ifindex)) = attach::parse_classifier(&name) else {
                 continue;
             };
-            let hook = if program == names::programs::UPLINK_EGRESS {
-                "tcx egress"
+            let means = attach::Means::of(&entry.path()).map_or("unknown", attach::Means::word);
+            let direction = if program == names::programs::UPLINK_EGRESS {
+                "egress"
             } else {
-                "tcx ingress"
+                "ingress"
             };
             all.push(Attachment {
                 program: program.to_owned(),
                 target: interface_name(ifindex),
-                hook: hook.to_owned(),
+                hook: format!("{means} {direction}"),
             });
         }
         all.sort();

@@ -13,7 +13,6 @@ use aya::{
     maps::MapInfo,
     programs::{
         ProgramError, ProgramInfo, SchedClassifier, TestRun as _, TestRunResult, Xdp,
-        links::{FdLink, PinnedLink},
         loaded_programs,
     },
 };
@@ -29,7 +28,7 @@ use datapath_common::{
 
 use super::{
     life::Tier,
-    object, raw,
+    link, object, raw,
     tables::{Tabled, Tables},
     xdp,
 };
@@ -169,9 +168,8 @@ impl Rehearsal {
     ///
     /// # Errors
     /// When the link cannot be looked at.
-    pub fn is_the_one_in_force(&mut self, link: &std::path::Path, name: &str) -> Result<bool> {
-        let link = FdLink::from(PinnedLink::from_pin(link)?);
-        let id = link.info()?.program_id();
+    pub fn is_the_one_in_force(&mut self, pin: &std::path::Path, name: &str) -> Result<bool> {
+        let id = link::program(pin)?;
         let own = self.program(name)?.info()?.tag();
         Ok(loaded_programs()
             .flatten()

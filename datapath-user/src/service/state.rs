@@ -19,7 +19,7 @@ use crate::{
     config::Config,
     kernel::{
         adopt::Adopted,
-        attach::{self, Hook},
+        attach::{self, Hook, Means},
         cgroup,
         pinned::Pinned,
         tables::Tables,
@@ -68,6 +68,8 @@ pub(super) struct State {
     ways: Ways,
     /// How packets are met at the driver's level.
     levels: Vec<Level>,
+    /// How programs are attached to interfaces.
+    means: Means,
     /// What was attached the last time: to interfaces, and at the driver's level.
     hooks: BTreeSet<Hook>,
     drivers: BTreeMap<u32, Mode>,
@@ -113,6 +115,7 @@ impl State {
             forwards: [false; 2],
             ways,
             levels: Vec::new(),
+            means: Means::choose(config.attach)?,
             hooks: BTreeSet::new(),
             drivers: BTreeMap::new(),
             maps,
@@ -316,6 +319,7 @@ impl State {
         attach::reconcile(
             &mut self.ebpf,
             &self.config.pin_dir,
+            self.means,
             &hooks,
             &self.hooks,
             keep,
@@ -409,13 +413,14 @@ impl State {
                 pin_dir,
                 api_socket,
                 metrics,
+                attach,
                 ..
             } = config.clone();
-            (pin_dir, api_socket, metrics)
+            (pin_dir, api_socket, metrics, attach)
         };
         if fixed(&config) != fixed(&self.config) {
             warn!(
-                "pin_dir, api_socket and metrics.listen take effect when the service is started anew"
+                "pin_dir, api_socket, attach and metrics.listen take effect when the service is started anew"
             );
         }
         let followed = self.config.docker.clone();
@@ -423,6 +428,7 @@ impl State {
             pin_dir: self.config.pin_dir.clone(),
             api_socket: self.config.api_socket.clone(),
             metrics: self.config.metrics,
+            attach: self.config.attach,
             ..config
         };
         if let Err(error) = reconcile::settings(&self.tables, &self.config, &self.ways) {

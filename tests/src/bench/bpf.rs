@@ -1,6 +1,7 @@
 //! bpf(2) as far as measuring needs it: programs of a few instructions, an array, and runs that are timed.
 
 use std::{
+    ffi::CStr,
     io,
     mem::size_of,
     os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
@@ -14,12 +15,17 @@ pub(super) const PROG_ARRAY: u32 = 3;
 const MAP_CREATE: libc::c_long = 0;
 const MAP_UPDATE: libc::c_long = 2;
 const PROG_LOAD: libc::c_long = 5;
+const OBJ_PIN: libc::c_long = 6;
 const PROG_TEST_RUN: libc::c_long = 10;
 const PROG_GET_FD_BY_ID: libc::c_long = 13;
 const LINK_CREATE: libc::c_long = 28;
 /// `BPF_XDP`: where programs of that type are attached; `XDP_FLAGS_DRV_MODE`.
 const ATTACH_XDP: u32 = 37;
 const NATIVE: u32 = 4;
+/// `BPF_TCX_INGRESS`, with `BPF_TCX_EGRESS` after it; `BPF_F_BEFORE` and `BPF_F_AFTER`.
+const ATTACH_TCX: u32 = 46;
+const BEFORE: u32 = 1 << 3;
+const AFTER: u32 = 1 << 4;
 /// `BPF_F_XDP_HAS_FRAGS`, `BPF_F_TEST_XDP_LIVE_FRAMES`.
 const HAS_FRAGS: u32 = 1 << 5;
 const LIVE_FRAMES: u32 = 2;
@@ -31,7 +37,7 @@ const IFINDEX: usize = 40;
 
 /// What a program is loaded as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// `BPF_PROG_TYPE_SCHED_CLS`.
     Classifier = 3,
     /// `BPF_PROG_TYPE_XDP`.
@@ -40,7 +46,7 @@ pub(super) enum Kind {
 
 /// Instructions of the machine (Documentation/bpf/standardization/instruction-set.rst).
 #[derive(Default)]
-pub(super) struct Code(pub(super) Vec<u8>);
+pub(crate) struct Code(pub(super) Vec<u8>);
 
 impl Code {
     pub(super) fn add(&mut self, opcode: u8, to: u8, from: u8, offset: i16, value: i32) {
@@ -51,7 +57,7 @@ impl Code {
     }
 
     /// Ends the program with this verdict.
-    pub(super) fn end(&mut self, verdict: i32) {
+    pub(crate) fn end(&mut self, verdict: i32) {
         self.add(0xb7, 0, 0, 0, verdict);
         self.add(0x95, 0, 0, 0, 0);
     }
@@ -83,7 +89,7 @@ pub(super) fn update<T>(map: &OwnedFd, value: &T) -> io::Result<()> {
 }
 
 /// Loads a program; with `frags` one that knows of frames in several parts, which tail calls must agree on.
-pub(super) fn load(kind: Kind, code: &Code, frags: bool) -> io::Result<OwnedFd> {
+pub(crate) fn load(kind: Kind, code: &Code, frags: bool) -> io::Result<OwnedFd> {
     let licence = c"GPL";
     let mut attributes = Attributes::default();
     attributes.put32(0, kind as u32);
@@ -114,6 +120,29 @@ pub(super) fn attach(program: &OwnedFd, ifindex: u32) -> io::Result<OwnedFd> {
     attributes.put32(8, ATTACH_XDP);
     attributes.put32(12, NATIVE);
     attributes.descriptor(LINK_CREATE)
+}
+
+/// Attaches a classifier to a TCX hook, before all others or after them, until the link is dropped.
+pub(crate) fn attach_tcx(
+    program: &OwnedFd,
+    ifindex: u32,
+    egress: bool,
+    first: bool,
+) -> io::Result<OwnedFd> {
+    let mut attributes = Attributes::default();
+    attributes.put32(0, program.as_raw_fd() as u32);
+    attributes.put32(4, ifindex);
+    attributes.put32(8, ATTACH_TCX + u32::from(egress));
+    attributes.put32(12, if first { BEFORE } else { AFTER });
+    attributes.descriptor(LINK_CREATE)
+}
+
+/// Pins a program.
+pub(crate) fn pin(program: &OwnedFd, path: &CStr) -> io::Result<()> {
+    let mut attributes = Attributes::default();
+    attributes.put64(0, path.as_ptr() as u64);
+    attributes.put32(8, program.as_raw_fd() as u32);
+    attributes.call(OBJ_PIN).map(drop)
 }
 
 /// Runs an XDP program on live frames of that length at an interface (Documentation/bpf/bpf_prog_run.rst), until

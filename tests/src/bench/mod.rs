@@ -3,7 +3,7 @@
 //! Ratios within one run mean something, absolute figures of a shared machine do not: the contenders take turns
 //! in every round, on the same topology, and a figure counts only when the packets arrived.
 
-mod bpf;
+pub(crate) mod bpf;
 mod contender;
 pub mod docker;
 mod docs;

@@ -172,6 +172,19 @@ impl Datapath {
         self.child.id()
     }
 
+    /// The service's descriptors, and its resident memory in KiB.
+    #[must_use]
+    pub fn holds(&self) -> (usize, u64) {
+        let proc = PathBuf::from("/proc").join(self.pid().to_string());
+        let descriptors = fs::read_dir(proc.join("fd")).expect("the service runs");
+        let status = fs::read_to_string(proc.join("status")).expect("the service runs");
+        let resident = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"))
+            .and_then(|number| number.parse().ok());
+        (descriptors.count(), resident.expect("proc(5) says so"))
+    }
+
     /// Where its API is.
     #[must_use]
     pub fn api_socket(&self) -> PathBuf {

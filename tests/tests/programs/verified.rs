@@ -1,6 +1,7 @@
-//! How much of the programs the kernel's verifier has to read: no more than was accepted, and a tenth.
+//! What the kernel's verifier asks of the programs: it has to read no more of them than was accepted, and a tenth; and
+//! their stack has to suffice on older kernels than this one.
 
-use datapath_tests::budgets;
+use datapath_tests::{budgets, stack};
 
 #[test]
 fn programs_keep_within_their_budgets() {
@@ -13,4 +14,19 @@ fn programs_keep_within_their_budgets() {
          Make it smaller; or, if it is worth that, run `cargo xtask bench --budgets` and commit {}",
         "tests/tests/programs/verified.txt"
     );
+}
+
+#[test]
+fn chains_of_calls_fit_the_stack_of_older_kernels() {
+    let depths = stack::depths().unwrap();
+    assert!(depths.len() > 10, "{depths:?}");
+    println!("{depths:?}");
+    for (program, depth) in &depths {
+        assert!(
+            *depth <= stack::LIMIT,
+            "{program}: {depth} of {} bytes on Linux before 6.9: it would not load there. Give what is only needed \
+             before a call a call of its own.",
+            stack::LIMIT
+        );
+    }
 }

@@ -7,7 +7,10 @@ use std::{
     process::Command,
 };
 
-use datapath_tests::lab::{Datapath, Lab, load, run, wait_until};
+use datapath_tests::{
+    lab::{Datapath, Lab, load, run, wait_until},
+    strangers,
+};
 
 use crate::{
     PUBLISHED, healed, reaches,
@@ -123,6 +126,11 @@ fn what_is_in_the_place_of_a_link_is_refused() {
         is_refused,
     );
     instead_of(&ingress, |pin| symlink(&egress, pin).unwrap(), is_refused);
+    instead_of(
+        &ingress,
+        |pin| strangers::pin(pin, strangers::GO_ON),
+        is_refused,
+    );
     // A link to the same interface, with another program behind it.
     instead_of(
         &ingress,
@@ -209,6 +217,59 @@ fn another_versions_maps_are_refused_and_detached_by_any() {
         datapath.restart();
         datapath.kill();
     }
+}
+
+/// What docs/faults.md says to do.
+#[test]
+fn what_the_api_published_can_be_carried_over() {
+    let page = include_str!("../../../docs/faults.md");
+    let (_, filter) = page.split_once("jq '").unwrap();
+    let (filter, _) = filter.split_once("' ports.json").unwrap();
+    let lab = Lab::new();
+    lab.add_ipv6();
+    let mut datapath = Datapath::start(&lab, load::PORTS);
+    for arguments in [
+        &["publish", "9000-9002:80-82", "--to", "172.17.0.2"][..],
+        &["publish", "127.0.0.1:5353:53/udp", "--to", "172.17.0.2"],
+        &[
+            "publish",
+            "9000:80",
+            "--to",
+            "fd00:17::2",
+            "--allow",
+            "2001:db8::/32",
+        ],
+    ] {
+        let published = datapath.cli(arguments);
+        assert!(published.status.success(), "{published:?}");
+    }
+    let ports = || {
+        datapath_user::kernel::pinned::Pinned::open(datapath.pins())
+            .unwrap()
+            .ports()
+    };
+    let of = |ports: Vec<datapath_user::view::PortView>| -> Vec<_> {
+        ports.into_iter().map(|port| port.publication).collect()
+    };
+    let before = of(ports().unwrap());
+    assert_eq!(before.len(), 7);
+    let saved = datapath.cli(&["ports", "--json"]).stdout;
+    assert!(datapath.cli(&["detach"]).status.success());
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("ports.json"), saved).unwrap();
+    datapath.restart();
+    let socket = datapath.api_socket();
+    run(Command::new("sh")
+        .current_dir(dir.path())
+        .args(["-ec", "jq \"$1\" ports.json | curl -sf --unix-socket \"$2\" http://datapath/v1/ports --json @-", "sh"])
+        .arg(filter)
+        .arg(&socket));
+    let ports = || {
+        datapath_user::kernel::pinned::Pinned::open(datapath.pins())
+            .unwrap()
+            .ports()
+    };
+    assert_eq!(of(ports().unwrap()), before);
 }
 
 #[test]

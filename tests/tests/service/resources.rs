@@ -4,6 +4,7 @@ use std::{
     fs,
     path::PathBuf,
     process::{Child, Command, Output, Stdio},
+    time::Duration,
 };
 
 use datapath_tests::lab::{Datapath, Lab, load, run, wait_for};
@@ -184,6 +185,30 @@ fn bpffs_is_mounted_where_it_is_missing() {
     assert!(reaches(&lab));
 }
 
+/// In a container's time namespace the clock may be days away from the kernel's, which the flows are stamped by. (No
+/// other clock is asked: a change of the date is no event at all.)
+#[test]
+fn a_clock_that_is_days_ahead_ends_no_flow() {
+    let config = format!("{}\n[conntrack]\ngc_interval = \"1s\"\n", load::PORTS);
+    let (lab, mut datapath, mut held) = left_alone(&config);
+    let script = "exec unshare --time --monotonic 1000000 --fork --kill-child \"$@\"";
+    let service = datapath
+        .within(script, &["run"])
+        .stderr(Stdio::null())
+        .spawn();
+    let service = Passing(service.unwrap());
+    wait_for(HEALED, "it serves", || datapath.serving().is_some());
+    // Long enough for it to collect what it takes for dead, twice.
+    std::thread::sleep(Duration::from_secs(3));
+    held.ask().unwrap();
+    assert!(reaches(&lab));
+    drop(service);
+    // It ends with its parent, a moment later.
+    wait_for(HEALED, "it is gone", || datapath.serving().is_none());
+    datapath.restart();
+    held.ask().unwrap();
+}
+
 /// A memory cgroup with a bound, which goes with the test. Its processes are gone by then.
 struct Bounded(PathBuf);
 
@@ -217,7 +242,7 @@ impl Drop for Bounded {
             if fs::remove_dir(&self.0).is_ok() {
                 return;
             }
-            std::thread::sleep(std::time::Duration::from_millis(20));
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
 }

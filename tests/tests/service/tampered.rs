@@ -1,6 +1,6 @@
 //! Maps, settings and links that somebody else changes under the service: put right, and said in its log.
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
 
 use datapath_common::{
     family::V4,
@@ -96,6 +96,23 @@ fn generations_are_put_right_and_flows_come_back() {
         before[first..last]
     );
     held.ask().expect("the flow lives again");
+    assert!(reaches(&lab));
+}
+
+#[test]
+fn what_others_may_open_is_made_private_again() {
+    let (lab, datapath) = lab();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    let (map, socket) = (datapath.maps().join("BINDINGS4"), datapath.api_socket());
+    let dirs = [datapath.pins().to_owned(), datapath.maps()];
+    assert_eq!((mode(&map), mode(&socket)), (0o600, 0o660));
+    for path in [&map, &socket, &dirs[0], &dirs[1]] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    healed("the modes", || {
+        mode(&map) == 0o600 && mode(&socket) == 0o660 && dirs.iter().all(|dir| mode(dir) == 0o700)
+    });
+    says(&datapath, "others could open map BINDINGS4");
     assert!(reaches(&lab));
 }
 

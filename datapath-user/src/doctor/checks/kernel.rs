@@ -8,9 +8,10 @@ use aya::{
 };
 
 use super::super::{Found, Subject, fine, todo, unknown};
+use crate::kernel::attach;
 
-/// The first version with TCX, which programs are attached by.
-const TCX: (u32, u32) = (6, 6);
+/// The oldest version that everything was tried on.
+const OLDEST: (u32, u32) = (6, 1);
 
 pub(super) fn look(subject: &Subject) -> Found {
     let release = nix::sys::utsname::uname().map_or_else(
@@ -18,10 +19,10 @@ pub(super) fn look(subject: &Subject) -> Found {
         |name| name.release().to_string_lossy().into_owned(),
     );
     let mut found = Found::new();
-    if version(&release).is_some_and(|version| version < TCX) {
+    if version(&release).is_some_and(|version| version < OLDEST) {
         found.push(todo(
-            format!("Linux {release}: too old, TCX came with 6.6"),
-            "boot a kernel of version 6.6 or later",
+            format!("Linux {release}: older than any that this was tried on"),
+            "boot a kernel of version 6.1 or later",
         ));
     }
     if !Path::new("/sys/kernel/btf/vmlinux").exists() {
@@ -45,8 +46,13 @@ pub(super) fn look(subject: &Subject) -> Found {
         }
     }
     if found.is_empty() {
+        let means = if attach::has_tcx() {
+            "TCX"
+        } else {
+            "clsact (TCX came with 6.6)"
+        };
         found.push(fine(format!(
-            "Linux {release}, with TCX, type information and all helpers"
+            "Linux {release}, with {means}, type information and all helpers"
         )));
     }
     found
@@ -101,7 +107,8 @@ mod tests {
     #[test]
     fn versions_are_compared_as_numbers() {
         assert_eq!(version("6.18.0-rc3-amd64"), Some((6, 18)));
-        assert!(version("6.10").unwrap() > TCX && version("5.15.0-91-generic").unwrap() < TCX);
+        assert!(version("6.10").unwrap() > OLDEST);
+        assert!(version("5.15.0-91-generic").unwrap() < OLDEST);
         assert_eq!(version("unknown"), None);
     }
 }
