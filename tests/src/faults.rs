@@ -6,7 +6,10 @@ use std::{
     process::{Child, ChildStderr, Command, Output, Stdio},
 };
 
-use datapath_user::kernel::{pinned::Pinned, tables::Tables};
+use datapath_user::{
+    kernel::{pinned::Pinned, tables::Tables},
+    reconcile::slots_in_use,
+};
 
 use crate::lab::{
     Datapath, Lab, load,
@@ -183,9 +186,7 @@ fn in_order(lab: &Lab, datapath: &Datapath, when: &str) {
     let open = Talk::open(&lab.lan, "203.0.113.2:9000").is_ok();
     assert_eq!(open, listed.contains(&9000), "{when}: {listed:?}");
     assert!(Talk::open(&lab.lan, "203.0.113.2:8080").is_ok(), "{when}");
-    let slots = Tables::new(datapath.pins())
-        .slots_in_use()
-        .expect("the maps");
+    let slots = slots_in_use(&Tables::new(datapath.pins())).expect("the maps");
     let different: BTreeSet<_> = slots.iter().collect();
     assert_eq!(
         different.len(),

@@ -9,6 +9,7 @@ mod flows;
 mod generate;
 mod monitor;
 mod output;
+mod progress;
 mod show;
 mod top;
 
@@ -32,7 +33,8 @@ use crate::{
 #[command(
     name = "datapath",
     version,
-    after_help = "Reading commands need no running service: they read the pinned maps.\n\
+    after_help = "Examples:\n  datapath run\n  datapath publish 8080:80 --to 172.17.0.2\n  datapath ports\n\n\
+    Reading commands need no running service: they read the pinned maps.\n\
     Exit status: 0 done, 1 failed, 2 wrong usage."
 )]
 pub struct Cli {
@@ -55,8 +57,12 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the service in the foreground. Ending it leaves the datapath working.
+    #[command(after_help = "Examples:\n  datapath run\n  \
+        datapath run --config ./datapath.toml --verbose\n\n\
+        SIGHUP reads the configuration again; SIGTERM and SIGINT end the service.")]
     Run,
     /// Say what is attached where, and whether the service lives. Status 0 when the datapath is active.
+    #[command(after_help = "Examples:\n  datapath status\n  datapath status --wait 30 --json")]
     Status {
         /// Print JSON.
         #[arg(long)]
@@ -94,11 +100,15 @@ enum Command {
         networks: Vec<String>,
     },
     /// Withdraw a port that `publish` published. Its flows end at once.
+    #[command(
+        after_help = "Examples:\n  datapath unpublish 8080\n  datapath unpublish 203.0.113.2:7000-7009/udp"
+    )]
     Unpublish {
         /// [IP:]PORT[-END][/tcp|udp]
         port: HostPorts,
     },
     /// List the published ports.
+    #[command(after_help = "Examples:\n  datapath ports\n  datapath ports --json")]
     Ports {
         /// Print JSON.
         #[arg(long)]
@@ -125,11 +135,12 @@ enum Command {
     Explain(explain::Explain),
     /// Watch ports, flows and drops as they go, in a terminal. It needs no service.
     #[command(
-        after_help = "Keys: q quit, tab next view, s sort, f filter, p pause, up and down scroll.\n\
+        after_help = "Examples:\n  datapath top\n\nKeys: q quit, tab next view, s sort, f filter, p pause, up and down scroll.\n\
         Rates are those since the last look."
     )]
     Top(top::Top),
     /// Count packets by reason, and say how full the maps are.
+    #[command(after_help = "Examples:\n  datapath stats\n  datapath stats --json")]
     Stats {
         /// Print JSON.
         #[arg(long)]
@@ -137,7 +148,7 @@ enum Command {
     },
     /// Say what this host offers, lacks, or has in the way, and what to do in which order. Changes nothing.
     #[command(
-        after_help = "Exit status: 0 nothing has to be done, 1 something has to.\n\
+        after_help = "Examples:\n  datapath doctor\n  datapath doctor --json\n\nExit status: 0 nothing has to be done, 1 something has to.\n\
         It works without a service, and without root as far as that goes."
     )]
     Doctor {
@@ -148,18 +159,26 @@ enum Command {
     /// Make Docker leave published ports and masquerade to datapath: show what daemon.json has to say, or write it.
     #[command(after_help = docker_config::HELP)]
     DockerConfig(docker_config::DockerConfig),
-    /// Print a shell's completion script, such as `datapath completions bash`.
+    /// Print a shell's completion script.
+    #[command(
+        after_help = "Examples:\n  datapath completions bash > /usr/share/bash-completion/completions/datapath\n  \
+        datapath completions zsh > /usr/share/zsh/site-functions/_datapath"
+    )]
     Completions {
         /// The shell.
         shell: clap_complete::Shell,
     },
     /// Write the manual pages into a directory.
-    #[command(hide = true)]
+    #[command(
+        hide = true,
+        after_help = "Examples:\n  datapath man /usr/share/man/man1"
+    )]
     Man {
         /// The directory.
         dir: PathBuf,
     },
     /// Take every program, map and pin out of the kernel. A service that runs is ended.
+    #[command(after_help = "Examples:\n  datapath detach")]
     Detach,
 }
 

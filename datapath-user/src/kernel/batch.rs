@@ -4,6 +4,7 @@
 //! what it finds.
 
 use std::{
+    collections::BTreeMap,
     io,
     marker::PhantomData,
     mem::{MaybeUninit, size_of, size_of_val},
@@ -98,6 +99,22 @@ impl<K: Pod, V: Pod> Batched<K, V> {
             };
             visit(keys, values)
         })
+    }
+
+    /// All entries, sorted.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn entries(&self) -> Result<BTreeMap<K, V>>
+    where
+        K: Ord,
+    {
+        let mut all = Vec::new();
+        self.scan(|keys, values| {
+            all.extend(keys.iter().copied().zip(values.iter().copied()));
+            Ok(())
+        })?;
+        Ok(all.into_iter().collect())
     }
 
     /// How many entries there are.

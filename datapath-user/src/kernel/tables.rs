@@ -191,6 +191,38 @@ impl Tables {
         HashMap::try_from(map).with_context(|| format!("map {name}: of another shape"))
     }
 
+    /// All entries of a hash map, sorted: read a batch at a time.
+    fn entries<K: Pod + Ord, V: Pod>(&self, name: &str) -> Result<BTreeMap<K, V>> {
+        let entries = Batched::new(self.data(name)?)?.entries();
+        entries.with_context(|| format!("map {name}"))
+    }
+
+    /// All bindings of a family.
+    ///
+    /// # Errors
+    /// As [`Tables::bindings`]. So with the others that read all of a map.
+    pub fn all_bindings<F: Tabled>(&self) -> Result<BTreeMap<BindingKey<F>, Binding<F>>> {
+        self.entries(F::BINDINGS)
+    }
+
+    /// All addresses of the host.
+    #[expect(clippy::missing_errors_doc, reason = "as `all_bindings`")]
+    pub fn all_locals<F: Tabled>(&self) -> Result<BTreeMap<F::Addr, LocalAddress>> {
+        self.entries(F::LOCALS)
+    }
+
+    /// The addresses of all uplinks.
+    #[expect(clippy::missing_errors_doc, reason = "as `all_bindings`")]
+    pub fn all_uplinks<F: Tabled>(&self) -> Result<BTreeMap<u32, UplinkAddresses<F>>> {
+        self.entries(F::UPLINKS)
+    }
+
+    /// All endpoints.
+    #[expect(clippy::missing_errors_doc, reason = "as `all_bindings`")]
+    pub fn all_endpoints<F: Tabled>(&self) -> Result<BTreeMap<F::Addr, Endpoint>> {
+        self.entries(F::ENDPOINTS)
+    }
+
     /// The bindings of a family.
     ///
     /// # Errors
@@ -342,25 +374,6 @@ impl Tables {
     pub fn binding_stats(&self) -> Result<PerCpuArray<MapData, BindingStats>> {
         let map = Map::from_map_data(self.data(names::BINDING_STATS)?)?;
         Ok(PerCpuArray::try_from(map)?)
-    }
-
-    /// The slots of generations that bindings and addresses of both families have.
-    #[expect(clippy::missing_errors_doc, reason = "as `bindings`")]
-    pub fn slots_in_use(&self) -> Result<Vec<u32>> {
-        let mut slots = Vec::new();
-        for entry in self.bindings::<V4>()?.iter() {
-            slots.push(entry?.1.slot);
-        }
-        for entry in self.bindings::<V6>()?.iter() {
-            slots.push(entry?.1.slot);
-        }
-        for entry in self.locals::<V4>()?.iter() {
-            slots.push(entry?.1.slot);
-        }
-        for entry in self.locals::<V6>()?.iter() {
-            slots.push(entry?.1.slot);
-        }
-        Ok(slots)
     }
 
     /// How many entries a map may hold.

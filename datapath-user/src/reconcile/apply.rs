@@ -25,7 +25,7 @@ use ipnet::IpNet;
 use super::{
     Desired,
     allow::Lists,
-    slots::{Generations, Slots},
+    slots::{Generations, Slots, SlotsOfBoth},
 };
 use crate::{
     kernel::tables::{Table, Tabled, Tables, subnet_key},
@@ -54,8 +54,8 @@ impl AddAssign for Changes {
     }
 }
 
-/// One family's maps.
-pub(super) struct Side<'a, F: Tabled> {
+/// One family's maps, and what they held in the beginning.
+pub(super) struct Side<F: Tabled> {
     bindings: Table<BindingKey<F>, Binding<F>>,
     lists: Lists<F>,
     networks: LpmTrie<MapData, F::Addr, Network>,
@@ -63,13 +63,21 @@ pub(super) struct Side<'a, F: Tabled> {
     uplinks: Table<u32, UplinkAddresses<F>>,
     endpoints: Table<F::Addr, Endpoint>,
     stats: PerCpuArray<MapData, BindingStats>,
-    generations: &'a mut Generations,
-    /// Slots that the other family has: bindings and addresses of both share the array.
-    foreign: Vec<u32>,
+    held: Held<F>,
 }
 
-impl<'a, F: Tabled> Side<'a, F> {
-    pub(super) fn open(tables: &Tables, generations: &'a mut Generations) -> Result<Self> {
+/// What maps of hashes hold.
+struct Held<F: Tabled> {
+    bindings: BTreeMap<BindingKey<F>, Binding<F>>,
+    locals: BTreeMap<F::Addr, LocalAddress>,
+    uplinks: BTreeMap<u32, UplinkAddresses<F>>,
+    endpoints: BTreeMap<F::Addr, Endpoint>,
+}
+
+type Wanted<'a, F> = BTreeMap<BindingKey<F>, &'a Publication>;
+
+impl<F: Tabled> Side<F> {
+    pub(super) fn open(tables: &Tables) -> Result<Self> {
         Ok(Self {
             bindings: tables.bindings::<F>()?,
             lists: Lists::read(tables).context("the allow-lists")?,
@@ -78,9 +86,19 @@ impl<'a, F: Tabled> Side<'a, F> {
             uplinks: tables.uplinks::<F>()?,
             endpoints: tables.endpoints::<F>()?,
             stats: tables.binding_stats()?,
-            generations,
-            foreign: tables.slots_in_use()?,
+            held: Held {
+                bindings: tables.all_bindings::<F>()?,
+                locals: tables.all_locals::<F>()?,
+                uplinks: tables.all_uplinks::<F>()?,
+                endpoints: tables.all_endpoints::<F>()?,
+            },
         })
+    }
+
+    /// The slots of generations that its bindings and addresses have.
+    pub(super) fn slots(&self) -> impl Iterator<Item = u32> {
+        let bindings = self.held.bindings.values().map(|binding| binding.slot);
+        bindings.chain(self.held.locals.values().map(|local| local.slot))
     }
 
     /// Withdraws first and publishes last: no moment shows a port open that is in neither state.
@@ -88,23 +106,28 @@ impl<'a, F: Tabled> Side<'a, F> {
     pub(super) fn reconcile(
         &mut self,
         desired: &Desired,
+        slots: &mut SlotsOfBoth,
+        generations: &mut Generations,
         narrowed: &mut BTreeMap<u32, AllowList>,
     ) -> Result<Changes> {
+        let wanted = Self::wanted(desired);
         let mut changes = Changes {
-            withdrawn: self.withdraw(desired)?,
+            withdrawn: self.withdraw(&wanted, generations)?,
             ..Changes::default()
         };
-        changes.network += self.locals(desired).context("the host's addresses")?;
+        changes.network += self
+            .locals(desired, &mut slots.addresses, generations)
+            .context("the host's addresses")?;
         changes.network += self.uplinks(desired).context("the uplinks' addresses")?;
         changes.network += self.networks(desired).context("the networks")?;
         changes.endpoints += self.endpoints(desired).context("the endpoints")?;
         changes.published = self
-            .publish(desired, narrowed)
+            .publish(&wanted, &mut slots.bindings, generations, narrowed)
             .context("the published ports")?;
         Ok(changes)
     }
 
-    fn wanted(desired: &Desired) -> BTreeMap<BindingKey<F>, &Publication> {
+    fn wanted(desired: &Desired) -> Wanted<'_, F> {
         let mut wanted = BTreeMap::new();
         for publication in &desired.publications {
             let listen = &publication.listen;
@@ -116,15 +139,13 @@ impl<'a, F: Tabled> Side<'a, F> {
         wanted
     }
 
-    fn withdraw(&mut self, desired: &Desired) -> Result<usize> {
-        let wanted = Self::wanted(desired);
-        let present = self.bindings.iter().collect::<Result<Vec<_>, _>>()?;
+    fn withdraw(&mut self, wanted: &Wanted<'_, F>, generations: &mut Generations) -> Result<usize> {
         let mut withdrawn = 0;
-        for (key, binding) in present {
-            if !wanted.contains_key(&key) {
+        for (key, binding) in &self.held.bindings {
+            if !wanted.contains_key(key) {
                 // No new flow first, then the end of the old ones: none slips between.
-                self.bindings.remove(&key)?;
-                self.generations.raise(binding.slot)?;
+                self.bindings.remove(key)?;
+                generations.raise(binding.slot)?;
                 withdrawn += 1;
             }
         }
@@ -134,22 +155,19 @@ impl<'a, F: Tabled> Side<'a, F> {
     /// A port whose list cannot be written is closed, and the others are published all the same.
     fn publish(
         &mut self,
-        desired: &Desired,
+        wanted: &Wanted<'_, F>,
+        slots: &mut Slots,
+        generations: &mut Generations,
         narrowed: &mut BTreeMap<u32, AllowList>,
     ) -> Result<usize> {
-        let present: BTreeMap<_, _> = self.bindings.iter().collect::<Result<_, _>>()?;
-        let mut slots = Slots::new(
-            ranges::BINDINGS..ranges::ADDRESSES,
-            self.foreign.iter().copied(),
-        );
         let mut published = 0;
         let mut named = BTreeSet::new();
         let mut failed = Ok(());
-        for (key, publication) in Self::wanted(desired) {
+        for (key, publication) in wanted {
             let Some(to) = F::target(publication.to) else {
                 continue;
             };
-            let old = present.get(&key);
+            let old = self.held.bindings.get(key).copied();
             let allow = match self.lists.number(publication.allow.as_ref()) {
                 Ok(number) => number,
                 Err(error) => {
@@ -175,7 +193,7 @@ impl<'a, F: Tabled> Side<'a, F> {
                 allow,
                 owner: owner(&publication.owner),
             };
-            if old == Some(&binding) {
+            if old == Some(binding) {
                 continue;
             }
             if old.is_none_or(|old| old.slot != slot) {
@@ -183,7 +201,7 @@ impl<'a, F: Tabled> Side<'a, F> {
             }
             self.bindings.insert(key, binding, 0)?;
             if let Some(old) = old.filter(|_| moved) {
-                self.generations.raise(old.slot)?;
+                generations.raise(old.slot)?;
             }
             if allow != EVERYBODY && old.is_some_and(|old| old.allow != allow) {
                 let list = publication.allow.clone();
@@ -207,26 +225,27 @@ impl<'a, F: Tabled> Side<'a, F> {
         Ok(self.stats.set(slot, counts, 0)?)
     }
 
-    fn locals(&mut self, desired: &Desired) -> Result<usize> {
+    fn locals(
+        &mut self,
+        desired: &Desired,
+        slots: &mut Slots,
+        generations: &mut Generations,
+    ) -> Result<usize> {
         let mut wanted = BTreeMap::new();
         for address in &desired.host.addresses {
             if let Some(addr) = F::Addr::from_ip(address.addr) {
                 wanted.insert(addr, address.ifindex);
             }
         }
-        let present: BTreeMap<_, _> = self.locals.iter().collect::<Result<_, _>>()?;
+        let present = &self.held.locals;
         let mut changed = 0;
-        for (addr, local) in &present {
+        for (addr, local) in present {
             if !wanted.contains_key(addr) {
                 self.locals.remove(addr)?;
-                self.generations.raise(local.slot)?;
+                generations.raise(local.slot)?;
                 changed += 1;
             }
         }
-        let mut slots = Slots::new(
-            ranges::ADDRESSES..ranges::NETWORKS,
-            self.foreign.iter().copied(),
-        );
         for (addr, ifindex) in wanted {
             let old = present.get(&addr);
             if old.is_some_and(|old| old.ifindex == ifindex) {
@@ -276,7 +295,7 @@ impl<'a, F: Tabled> Side<'a, F> {
             }
             wanted.insert(link.ifindex, value);
         }
-        sync(&mut self.uplinks, &wanted)
+        sync(&mut self.uplinks, &self.held.uplinks, &wanted)
     }
 
     fn endpoints(&mut self, desired: &Desired) -> Result<usize> {
@@ -286,7 +305,7 @@ impl<'a, F: Tabled> Side<'a, F> {
             .filter_map(|(ip, endpoint)| Some((F::Addr::from_ip(*ip)?, *endpoint)))
             .take(MAX_ENDPOINTS as usize)
             .collect();
-        sync(&mut self.endpoints, &wanted)
+        sync(&mut self.endpoints, &self.held.endpoints, &wanted)
     }
 
     fn networks(&mut self, desired: &Desired) -> Result<usize> {
@@ -329,9 +348,9 @@ impl<'a, F: Tabled> Side<'a, F> {
 /// Makes a map hold what is wanted, and says how many entries had to be written or removed.
 fn sync<K: Pod + Ord, V: Pod + PartialEq>(
     table: &mut Table<K, V>,
+    present: &BTreeMap<K, V>,
     wanted: &BTreeMap<K, V>,
 ) -> Result<usize> {
-    let present: BTreeMap<_, _> = table.iter().collect::<Result<_, _>>()?;
     let mut changed = 0;
     for key in present.keys().filter(|key| !wanted.contains_key(key)) {
         table.remove(key)?;

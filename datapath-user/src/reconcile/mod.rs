@@ -23,7 +23,7 @@ use datapath_common::{
 };
 
 pub use self::{apply::Changes, slots::Generations};
-use self::{apply::Side, forwarding::Ways};
+use self::{apply::Side, forwarding::Ways, slots::SlotsOfBoth};
 use crate::{
     config::{Config, Uplinks},
     kernel::{
@@ -185,17 +185,28 @@ pub fn reconcile(
     generations: &mut Generations,
     desired: &Desired,
 ) -> Result<Changes> {
+    let (mut four, mut six) = (Side::<V4>::open(tables)?, Side::<V6>::open(tables)?);
+    let mut slots = SlotsOfBoth::new(four.slots().chain(six.slots()));
     let mut narrowed = BTreeMap::new();
-    let four = Side::<V4>::open(tables, generations)?.reconcile(desired, &mut narrowed);
-    let six = four.and_then(|mut changes| {
-        changes += Side::<V6>::open(tables, generations)?.reconcile(desired, &mut narrowed)?;
+    let four = four.reconcile(desired, &mut slots, generations, &mut narrowed);
+    let both = four.and_then(|mut changes| {
+        changes += six.reconcile(desired, &mut slots, generations, &mut narrowed)?;
         Ok(changes)
     });
     // Whatever else failed: lists that are in force hold for the flows that are open, too.
     let ended = allow::end_others(tables, &narrowed).context("flows that are allowed no more");
-    let changes = six?;
+    let changes = both?;
     ended?;
     Ok(changes)
+}
+
+/// The slots of generations that bindings and addresses have.
+///
+/// # Errors
+/// When a map cannot be read.
+pub fn slots_in_use(tables: &Tables) -> Result<Vec<u32>> {
+    let (four, six) = (Side::<V4>::open(tables)?, Side::<V6>::open(tables)?);
+    Ok(four.slots().chain(six.slots()).collect())
 }
 
 /// Makes every next hop that was found until now count no more: something changed that it may depend on.

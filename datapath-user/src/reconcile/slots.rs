@@ -7,31 +7,57 @@ use datapath_common::settings::slots as ranges;
 
 use crate::kernel::{batch::Batched, tables::Tables};
 
-/// The slots of one kind, those in use known from the maps.
+/// The slots of bindings and of addresses: both families share them.
+pub(super) struct SlotsOfBoth {
+    pub(super) bindings: Slots,
+    pub(super) addresses: Slots,
+}
+
+impl SlotsOfBoth {
+    pub(super) fn new(used: impl IntoIterator<Item = u32>) -> Self {
+        let mut both = Self {
+            bindings: Slots::new(ranges::BINDINGS..ranges::ADDRESSES),
+            addresses: Slots::new(ranges::ADDRESSES..ranges::NETWORKS),
+        };
+        for slot in used {
+            both.bindings.note(slot);
+            both.addresses.note(slot);
+        }
+        both
+    }
+}
+
+/// The slots of one kind. One that was in use in the beginning is not given out, whatever became of its owner.
 pub(super) struct Slots {
     range: Range<u32>,
-    used: BTreeSet<u32>,
+    used: Vec<bool>,
     next: u32,
 }
 
 impl Slots {
-    pub(super) fn new(range: Range<u32>, used: impl IntoIterator<Item = u32>) -> Self {
-        let next = range.start;
+    fn new(range: Range<u32>) -> Self {
         Self {
+            used: vec![false; range.len()],
+            next: range.start,
             range,
-            used: used.into_iter().collect(),
-            next,
+        }
+    }
+
+    /// Somebody has this one.
+    fn note(&mut self, slot: u32) {
+        let place = slot.checked_sub(self.range.start);
+        if let Some(used) = place.and_then(|place| self.used.get_mut(place as usize)) {
+            *used = true;
         }
     }
 
     /// A slot that nobody has.
     pub(super) fn take(&mut self) -> Result<u32> {
-        while self.next < self.range.end {
-            let slot = self.next;
-            self.next += 1;
-            if self.used.insert(slot) {
-                return Ok(slot);
-            }
+        let free = (self.next..self.range.end)
+            .find(|slot| self.used.get((slot - self.range.start) as usize) == Some(&false));
+        self.next = free.map_or(self.range.end, |slot| slot + 1);
+        if let Some(slot) = free {
+            return Ok(slot);
         }
         let size = self.range.end - self.range.start;
         Err(anyhow::anyhow!("all {size} places are taken")).context("map full")
@@ -122,7 +148,8 @@ mod tests {
 
     #[test]
     fn a_slot_in_use_is_never_given_again() {
-        let mut slots = Slots::new(1..5, [1, 3]);
+        let mut slots = Slots::new(1..5);
+        [1, 3, 0, 7].into_iter().for_each(|slot| slots.note(slot));
         assert_eq!(slots.take().unwrap(), 2);
         assert_eq!(slots.take().unwrap(), 4);
         assert!(slots.take().is_err());

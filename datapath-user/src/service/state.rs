@@ -93,7 +93,7 @@ impl State {
         let tables = Tables::new(&config.pin_dir);
         let maps = Adopted::of(&config.pin_dir)?;
         let mut generations = Generations::read(&tables)?;
-        generations.retire(tables.slots_in_use()?)?;
+        generations.retire(reconcile::slots_in_use(&tables)?)?;
         let mut api = BTreeMap::new();
         let (mut held, mut present) = (Vec::new(), Vec::new());
         for port in Pinned::open(&config.pin_dir)?.ports()? {
@@ -340,33 +340,32 @@ impl State {
     }
 
     fn wanted(&mut self) -> Wanted {
-        let view = self.docker_view();
-        let docker = view.as_ref().map(|view| wanted::Docker {
-            snapshot: view.snapshot.as_ref(),
+        let view = self.docker.as_ref().map(watch::Receiver::borrow);
+        let snapshot = view.as_ref().and_then(|view| view.snapshot.as_ref());
+        let docker = view.as_ref().map(|_| wanted::Docker {
+            snapshot,
             held: &self.held,
             awaited: self.awaited,
         });
+        let unlisted = snapshot.map_or_else(BTreeSet::new, |snapshot| snapshot.unlisted.clone());
         let present = &self.desired.publications;
         let mut wanted = wanted::gather(&self.config, &self.api, docker, present);
-        self.yield_to_holders(&mut wanted);
+        drop(view);
+        self.yield_to_holders(&mut wanted, &unlisted);
         wanted
     }
 
     /// A port that a process of the host listens on is not taken from it, unless it came later. Docker sees to the ports
     /// that it lists itself: it holds each with a socket, whose process may not be seen from here.
-    fn yield_to_holders(&mut self, wanted: &mut Wanted) {
-        let present: BTreeSet<Listen> = self
-            .desired
-            .publications
-            .iter()
-            .map(|port| port.listen)
-            .collect();
-        let snapshot = self.docker_view().and_then(|view| view.snapshot);
-        let unlisted = snapshot.unwrap_or_default().unlisted;
+    fn yield_to_holders(&mut self, wanted: &mut Wanted, unlisted: &BTreeSet<Listen>) {
         let ports = wanted.publications.iter();
         let own =
             ports.filter(|port| port.source != Source::Docker || unlisted.contains(&port.listen));
         let holders = self.listeners.holders(own.map(|port| port.listen));
+        let present = self.desired.publications.iter().map(|port| port.listen);
+        let present: BTreeSet<Listen> = present
+            .filter(|listen| holders.contains_key(listen))
+            .collect();
         wanted.publications.retain(|port| {
             let Some(holder) = holders.get(&port.listen) else {
                 return true;

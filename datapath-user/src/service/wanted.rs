@@ -1,6 +1,9 @@
 //! The sources put together: what the configuration file, the API and Docker want, side by side.
 
-use std::collections::{BTreeMap, btree_map::Entry};
+use std::{
+    cell::LazyCell,
+    collections::{BTreeMap, btree_map::Entry},
+};
 
 use crate::{
     config::Config,
@@ -41,10 +44,13 @@ pub(super) fn gather(
             wanted.networks.push(network.clone());
         }
     }
-    let owners: BTreeMap<_, _> = present
-        .iter()
-        .map(|port| (port.listen, (port.source, &port.owner)))
-        .collect();
+    // Asked only where two want the same.
+    let owners: LazyCell<BTreeMap<_, _>, _> = LazyCell::new(|| {
+        let present = present.iter();
+        present
+            .map(|port| (port.listen, (port.source, &port.owner)))
+            .collect()
+    });
     let file = config.publications.iter();
     let docker = snapshot.map_or(docker.held, |snapshot| &snapshot.publications);
     let mut ports: BTreeMap<Listen, &Publication> = BTreeMap::new();

@@ -57,9 +57,17 @@ impl Listeners {
             return BTreeMap::new();
         }
         let sockets = sockets();
+        let mut by_port: HashMap<u16, Vec<&Socket>> = HashMap::new();
+        for socket in &sockets {
+            by_port.entry(socket.addr.port()).or_default().push(socket);
+        }
+        let holder = |port: &Listen| {
+            let mut near = by_port.get(&port.port)?.iter();
+            near.find(|socket| socket.holds(port)).copied()
+        };
         let taken: Vec<_> = ports
             .into_iter()
-            .filter_map(|port| Some((port, sockets.iter().find(|socket| socket.holds(&port))?)))
+            .filter_map(|port| Some((port, holder(&port)?)))
             .collect();
         self.0
             .retain(|inode, _| sockets.iter().any(|socket| socket.inode == *inode));

@@ -15,8 +15,11 @@ use self::{
     filter::Filter,
     text::{Line, Object, bindings},
 };
-use super::output;
+use super::{output, progress::Progress};
 use crate::kernel::pinned::Pinned;
+
+/// What is counted while it takes long.
+const SEEN: &str = "flows looked at";
 
 /// What `flows` takes.
 #[derive(Args, Debug)]
@@ -34,6 +37,9 @@ pub(super) struct Flows {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// End flows, all of them or those that a filter names. A connection that goes on has to be opened anew.
+    #[command(
+        after_help = "Examples:\n  datapath flows flush --binding 8080\n  datapath flows flush --proto udp --src 203.0.113.0/24"
+    )]
     Flush {
         #[command(flatten)]
         filter: Filter,
@@ -65,8 +71,12 @@ fn list(pinned: &Pinned, mut filter: Filter, json: bool) -> Result<()> {
     if json {
         out.write_all(b"{\"flows\": [")?;
     }
+    let progress = Progress::new(SEEN, false);
     pinned.flows()?.each(
-        |flow| filter.holds(flow),
+        |flow| {
+            progress.step();
+            filter.holds(flow)
+        },
         |flow| {
             if json {
                 out.write_all(if count == 0 { b"\n" } else { b",\n" })?;
@@ -78,6 +88,7 @@ fn list(pinned: &Pinned, mut filter: Filter, json: bool) -> Result<()> {
             Ok(())
         },
     )?;
+    drop(progress);
     if json {
         out.write_all(b"\n]}\n")?;
     }
@@ -91,6 +102,11 @@ fn list(pinned: &Pinned, mut filter: Filter, json: bool) -> Result<()> {
 
 fn flush(pinned: &Pinned, mut filter: Filter) -> Result<()> {
     filter.resolve(&pinned.ports()?);
-    let flows = pinned.flows()?.flush(|flow| filter.holds(flow))?;
+    let progress = Progress::new(SEEN, true);
+    let flows = pinned.flows()?.flush(|flow| {
+        progress.step();
+        filter.holds(flow)
+    })?;
+    drop(progress);
     output::line(&format!("flushed {flows} flows"))
 }

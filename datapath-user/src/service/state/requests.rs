@@ -32,12 +32,6 @@ impl State {
     }
 
     fn publish(&mut self, publications: Vec<Publication>) -> Result<usize, Refusal> {
-        let taken: BTreeMap<_, _> = self
-            .desired
-            .publications
-            .iter()
-            .map(|port| (port.listen, &port.owner))
-            .collect();
         let mut asked = BTreeSet::new();
         for (index, publication) in publications.iter().enumerate() {
             if !asked.insert(publication.listen) {
@@ -45,11 +39,19 @@ impl State {
                 return Err(Refusal::new(RefusalKind::Invalid, message)
                     .about(format!("[{index}].listen"), publication.listen.to_string()));
             }
-            if let Some(owner) = taken.get(&publication.listen) {
-                let message = format!("already published by {owner}; withdraw it there first");
-                return Err(Refusal::new(RefusalKind::Conflict, message)
-                    .about(format!("[{index}].listen"), publication.listen.to_string()));
-            }
+        }
+        let mut present = self.desired.publications.iter();
+        if let Some(taken) = present.find(|port| asked.contains(&port.listen)) {
+            let message = format!(
+                "already published by {}; withdraw it there first",
+                taken.owner
+            );
+            let index = publications
+                .iter()
+                .position(|port| port.listen == taken.listen)
+                .unwrap_or_default();
+            return Err(Refusal::new(RefusalKind::Conflict, message)
+                .about(format!("[{index}].listen"), taken.listen.to_string()));
         }
         let listens = publications.iter().map(|port| port.listen);
         let holders = self.listeners.holders(listens);
