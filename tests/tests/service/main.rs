@@ -18,6 +18,7 @@ mod monitor;
 mod network;
 mod pins;
 mod resources;
+mod sandbox;
 mod strangers;
 mod systemd;
 mod tampered;

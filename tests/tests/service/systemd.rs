@@ -62,7 +62,7 @@ fn systemd_hears_of_every_turn() {
 const UNIT: &str = include_str!("../../../dist/datapath.service");
 
 /// What the unit says for a key, every line of it.
-fn said(key: &str) -> Vec<&'static str> {
+pub(crate) fn said(key: &str) -> Vec<&'static str> {
     let lines: Vec<_> = UNIT
         .lines()
         .filter_map(|line| line.strip_prefix(key))
@@ -72,7 +72,7 @@ fn said(key: &str) -> Vec<&'static str> {
 }
 
 /// `setpriv`, with the unit's bounding set less one capability, and its `NoNewPrivileges=`.
-fn as_bounded(lab: &Lab, without: &str) -> Command {
+pub(crate) fn as_bounded(lab: &Lab, without: &str) -> Command {
     let wanted = said("CapabilityBoundingSet=")[0];
     let bounding = wanted
         .split(' ')
@@ -101,7 +101,7 @@ fn expand(name: &str, calls: &mut BTreeSet<String>) {
 }
 
 /// The system calls that the unit allows.
-fn allowed() -> BTreeSet<String> {
+pub(crate) fn allowed() -> BTreeSet<String> {
     let mut allowed = BTreeSet::new();
     for line in said("SystemCallFilter=") {
         let mut named = BTreeSet::new();
