@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use datapath_tests::lab::{Datapath, Lab, load, run, wait_for};
+use datapath_tests::lab::{Datapath, Lab, load, wait_for};
 
 use crate::{
     HEALED, PUBLISHED, reaches,
@@ -213,25 +213,18 @@ fn a_clock_that_is_days_ahead_ends_no_flow() {
 struct Bounded(PathBuf);
 
 impl Bounded {
-    fn new(name: &str) -> Self {
-        let first = PathBuf::from("/sys/fs/cgroup/memory").join(name);
-        let dir = if first.parent().is_some_and(std::path::Path::exists) {
-            first
+    fn new(name: &str, bytes: u64) -> Self {
+        let first = PathBuf::from("/sys/fs/cgroup/memory");
+        let (first, bound) = if first.exists() {
+            (first, "memory.limit_in_bytes")
         } else {
-            datapath_user::kernel::cgroup::root().unwrap().join(name)
+            let second = datapath_user::kernel::cgroup::root();
+            (second.unwrap(), "memory.max")
         };
-        fs::create_dir(&dir).unwrap();
-        Self(dir)
-    }
-
-    fn set(&self, bytes: u64) {
-        let old = self.0.join("memory.limit_in_bytes");
-        let file = if old.exists() {
-            old
-        } else {
-            self.0.join("memory.max")
-        };
-        fs::write(file, bytes.to_string()).expect("the memory controller");
+        let cgroup = Self(first.join(name));
+        fs::create_dir(&cgroup.0).unwrap();
+        fs::write(cgroup.0.join(bound), bytes.to_string()).expect("the memory controller");
+        cgroup
     }
 }
 
@@ -249,27 +242,30 @@ impl Drop for Bounded {
 
 #[test]
 fn maps_for_which_there_is_no_memory_are_refused_with_the_bound_to_lower() {
-    let (lab, mut datapath, held) = left_alone(load::PORTS);
-    drop(held);
+    let lab = Lab::new();
+    let mut datapath = Datapath::start(&lab, load::PORTS);
+    talk::serve(&lab.container, "0.0.0.0:80");
+    datapath.kill();
     assert!(datapath.cli(&["detach"]).status.success());
-    let cgroup = Bounded::new(&lab.name);
-    // Enough for the process, and too little for the maps of 262,144 flows.
-    for bytes in [48 << 20, 64 << 20] {
-        cgroup.set(bytes);
-        let script = format!(
-            "echo $$ > {}; exec \"$@\"",
-            cgroup.0.join("cgroup.procs").display()
-        );
-        let output = datapath.within(&script, &["run"]).output().unwrap();
-        refused(&output, &["conntrack.max_flows: 262144", "MemoryMax="]);
-        let left: Vec<_> = fs::read_dir(datapath.maps()).map_or_else(
-            |_| Vec::new(),
-            |entries| entries.flatten().map(|entry| entry.path()).collect(),
-        );
-        assert!(left.is_empty(), "{left:?}");
-        assert_eq!(lab.host.classifiers("eth0"), [""; 0]);
-    }
-    run(&mut datapath.command(&["detach"]));
+    // Enough for the process and the other maps, and by far too little for those of so many flows.
+    let cgroup = Bounded::new(&lab.name, 192 << 20);
+    let many = "[conntrack]\nmax_flows = 8000000\n[[network]]";
+    datapath.edit("[[network]]", many);
+    let script = format!(
+        "echo $$ > {}; exec \"$@\"",
+        cgroup.0.join("cgroup.procs").display()
+    );
+    let output = datapath.within(&script, &["run"]).output().unwrap();
+    refused(&output, &["conntrack.max_flows: 8000000", "MemoryMax="]);
+    let left: Vec<_> = fs::read_dir(datapath.maps())
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+    assert_eq!(lab.host.classifiers("eth0"), [""; 0]);
+    datapath.edit(many, "[[network]]");
     datapath.restart();
     assert!(!datapath.log().contains("begins empty"));
     assert!(reaches(&lab));
