@@ -28,7 +28,7 @@ pub const fn remedy(reason: Reason) -> Option<&'static str> {
             "Widen `[nat] ports`, give the uplink another address, or end flows with `datapath flows flush`."
         }
         Reason::EndpointLimit => {
-            "Raise `[conntrack] max_flows_per_endpoint`, or look at what the endpoint does (`datapath flows --source`)."
+            "Raise `[conntrack] max_flows_per_endpoint`, or look at what the endpoint does (`datapath flows --src`)."
         }
         Reason::NoAddress => "Give the uplink an address of this family.",
         Reason::TableFull => {

@@ -89,19 +89,23 @@ pub fn open<F: Maps, U: Fn(u16) -> bool>(
         end: Claim::Taken,
     };
     bpf::until(search.tries, &mut search, attempt::<F, U>);
-    match search.end {
-        Claim::Won => Ok(()),
-        Claim::Taken => Err(Reason::PortsExhausted),
-        Claim::Lost => {
-            let Search { opening, .. } = search;
-            // Another CPU opened the same flow meanwhile: it is that one's.
-            let winner = F::half().get_ptr(&opening.tuple).ok_or(Reason::TableFull)?;
-            // SAFETY: valid while the program runs.
-            opening.to = unsafe { (*winner).to };
-            Ok(())
-        }
-        Claim::Full => Err(Reason::TableFull),
-    }
+    let otherwise = match search.end {
+        Claim::Won => return Ok(()),
+        Claim::Taken => Reason::PortsExhausted,
+        Claim::Lost | Claim::Full => Reason::TableFull,
+    };
+    // Another CPU may have opened the same flow meanwhile: the packet is that one's, answered or not.
+    let Search { opening, .. } = search;
+    let winner = existing(&opening.tuple).ok_or(otherwise)?;
+    // SAFETY: valid while the program runs.
+    opening.to = unsafe { (*winner).to };
+    Ok(())
+}
+
+/// The entry of this key, in either tier.
+#[inline(always)]
+fn existing<F: Maps>(key: &Tuple<F>) -> Option<*const Flow<F>> {
+    F::flows().get_ptr(key).or_else(|| F::half().get_ptr(key))
 }
 
 /// A search for a source port.
@@ -123,6 +127,11 @@ extern "C" fn attempt<F: Maps, U: Fn(u16) -> bool>(
     search: &mut Search<'_, F, U>,
 ) -> i64 {
     if number > 0 {
+        // The port may be taken by the very same flow, which another CPU has just opened.
+        if existing(&search.opening.tuple).is_some() {
+            search.end = Claim::Lost;
+            return 1;
+        }
         let (ports, protocol) = (search.ports, search.opening.tuple.protocol);
         search.opening.to.sport =
             ports.in_place_of(search.own, protocol, search.random, number as u32);
@@ -178,6 +187,12 @@ fn claim<F: Maps>(opening: &mut Opening<F>, flow: &mut Flow<F>) -> Claim {
     flow.packets = 1;
     flow.bytes = opening.bytes;
     match F::half().insert(&opening.tuple, &*flow, NOEXIST) {
+        // Another CPU opened the same flow, and it is answered already.
+        Ok(()) if F::flows().get_ptr(&opening.tuple).is_some() => {
+            let _ = F::half().remove(&opening.tuple);
+            let _ = F::half().remove(answers);
+            Claim::Lost
+        }
         Ok(()) => {
             track::count(flow.binding, opening.bytes, 1);
             Claim::Won

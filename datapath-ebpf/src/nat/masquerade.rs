@@ -25,14 +25,15 @@ pub fn open<P: Buffered, F: Maps>(
     network: &Network,
     now: u64,
 ) -> Result<(), Reason> {
-    flow::limit::check::<F>(&work.headers.endpoints.src, now)?;
-    if network.has(Network::MASQUERADE) {
+    let masquerade = network.has(Network::MASQUERADE);
+    if masquerade {
         take_address(work, packet.ifindex(), now)?;
-        if mapping::is_independent(work.headers.protocol) {
-            keep_port(packet, work, now)?;
-        }
     } else {
         keep_address(work, packet.ifindex(), now)?;
+    }
+    flow::limit::check::<F>(&work.headers.endpoints.src, now)?;
+    if masquerade && mapping::is_independent(work.headers.protocol) {
+        keep_port(packet, work, now)?;
     }
     claim(packet, work)
 }

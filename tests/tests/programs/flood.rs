@@ -3,6 +3,7 @@
 use std::{
     io::{Read as _, Write as _},
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket},
+    ops::Range,
 };
 
 use datapath_common::family::V4;
@@ -11,7 +12,7 @@ use datapath_user::kernel::{life::Tier, tables::Tables};
 
 use crate::{
     case::DROP,
-    frame::{SYN, tcp, udp},
+    frame::{ACK, SYN, tcp, udp},
     host::{Hook, Host, nets},
 };
 
@@ -112,4 +113,50 @@ fn what_stands_outlives_a_flood_of_four_times_the_table() {
     }
     // And there is room for new ones.
     drop(host.lab.lan.enter(Standing::open));
+}
+
+/// RFC 6888, REQ-11: when there is no room for another established flow, the new one lives among the half-open, and
+/// nothing that stands makes room for it.
+#[test]
+fn a_full_table_keeps_what_it_has_and_serves_new_ones() {
+    const FULL: u16 = 4_096;
+    const MORE: u16 = 100;
+    let host = Host::with("", &format!("[conntrack]\nmax_flows = {FULL}\n"));
+    let [net, _] = nets();
+    let asked = net.host(8080);
+    let client = |number: u16| net.other(10_000 + number);
+    let answers = |to, flags| (Hook::Leaves, tcp(net.endpoint(80), to, flags).bytes());
+    let says = |from, flags| (Hook::Arrives, tcp(from, asked, flags).bytes());
+    let run = |frames: Vec<(Hook, Vec<u8>)>| {
+        for (number, ran) in host.run_all(frames).iter().enumerate() {
+            assert_ne!(ran.verdict, DROP, "packet {number}");
+        }
+    };
+    let open = |numbers: Range<u16>| {
+        run(numbers
+            .flat_map(|number| {
+                let client = client(number);
+                [
+                    says(client, SYN),
+                    answers(client, SYN | ACK),
+                    says(client, ACK),
+                ]
+            })
+            .collect());
+    };
+    let talk = |numbers: Range<u16>| {
+        run(numbers
+            .flat_map(|number| [says(client(number), ACK), answers(client(number), ACK)])
+            .collect());
+    };
+    let tables = Tables::new(host.datapath.pins());
+    let count = |tier| tables.batched::<V4>(tier).unwrap().count().unwrap();
+    open(0..FULL);
+    assert_eq!(count(Tier::Established), 2 * u64::from(FULL));
+    assert_eq!(count(Tier::Half), 0);
+    open(FULL..FULL + MORE);
+    assert_eq!(count(Tier::Established), 2 * u64::from(FULL));
+    assert_eq!(count(Tier::Half), 2 * u64::from(MORE));
+    talk(0..FULL + MORE);
+    assert_eq!(count(Tier::Established), 2 * u64::from(FULL));
 }

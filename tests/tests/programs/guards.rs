@@ -144,10 +144,18 @@ fn an_endpoint_sends_from_its_networks_addresses_alone() {
             (net.other(1), Reason::NotOurs),
             (net.host(22), Reason::ToHost),
             (net.neighbour(1), Reason::NotOurs),
+            (loopback(&net), Reason::Martian),
         ] {
             let frame = tcp(net.endpoint(1), to, SYN);
             host.case("its own", Hook::Bridge, frame).is(reason);
         }
+    }
+}
+
+fn loopback(net: &Net) -> SocketAddr {
+    match net.host {
+        IpAddr::V4(_) => ([127, 0, 0, 1], 8080).into(),
+        IpAddr::V6(_) => ([0, 0, 0, 0, 0, 0, 0, 1], 8080).into(),
     }
 }
 
