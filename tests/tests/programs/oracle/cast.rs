@@ -12,8 +12,9 @@ use crate::{
     host::{Hook, Net},
 };
 
-/// The endpoints' and the outsiders' ports: few, so that they meet, and among them some that are published.
-const INSIDE_PORTS: [u16; 7] = [53, 80, 81, 5300, 8080, 9000, 9001];
+/// The endpoints' and the outsiders' ports: few, so that they meet, and among them some that are published. Few of them
+/// are privileged: those have a range of their own, which does not run out.
+const INSIDE_PORTS: [u16; 8] = [53, 80, 5300, 6000, 6001, 8080, 9000, 9001];
 const OUTSIDE_PORTS: [u16; 4] = [53, 443, 9000, 40000];
 const ENDPOINTS: u16 = 6;
 
@@ -154,7 +155,7 @@ impl Stage {
     fn own(&self, dice: &mut Dice) -> SocketAddr {
         let [second, bridge] = self.model.others;
         let addr = dice.of(&[self.net.host, self.net.host, self.net.host, second, bridge]);
-        let shown = super::RANGE.start() + dice.roll(16) as u16;
+        let shown = super::RANGE.start() + dice.roll(super::RANGE.count()) as u16;
         let port = dice.of(&[8080, 5300, 9000, 9001, 80, shown]);
         SocketAddr::new(addr, port)
     }

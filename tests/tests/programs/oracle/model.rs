@@ -9,7 +9,7 @@ use std::{
 use datapath_common::reason::Reason;
 
 /// The source ports that masquerade may take. Few, so that they run out.
-pub(super) const RANGE: std::ops::RangeInclusive<u16> = 50_000..=50_015;
+pub(super) const RANGE: std::ops::RangeInclusive<u16> = 50_000..=50_011;
 
 /// What has ports, or an identifier in their place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
