@@ -4,7 +4,7 @@ mod requests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::Path,
 };
 
@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 use aya::Ebpf;
 use datapath_common::{binding::Source, names};
 use tokio::{sync::watch, time::Instant};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::{collector::Collector, kernel_log, wanted};
 use crate::{
@@ -36,7 +36,7 @@ use crate::{
         docker::{self, View},
         firewall::{Firewall, Stamp},
         listeners::Listeners,
-        netlink::{Host, Netlink},
+        netlink::{Host, Link, Netlink},
     },
 };
 
@@ -160,8 +160,19 @@ impl State {
     }
 
     async fn compare(&mut self, netlink: &Netlink) -> Result<()> {
+        let start = Instant::now();
         let host = netlink.dump().await?;
-        let result = self.apply(host);
+        let looked = start.elapsed();
+        let wanted = self.wanted();
+        let arrived = self.arrived(&wanted.publications, &host);
+        if !arrived.is_empty() {
+            netlink.ask_anew(&arrived).await?;
+        }
+        let result = self.apply(host, wanted);
+        debug!(
+            "the network looked at in {looked:.1?}, all in force after {:.1?}",
+            start.elapsed()
+        );
         result.and(isolation::apply(netlink, &self.desired, &mut self.isolated).await)
     }
 
@@ -174,14 +185,31 @@ impl State {
         Ok(())
     }
 
-    fn apply(&mut self, host: Host) -> Result<()> {
+    /// The endpoints that may have just come: those that ports lead to now and led to none before, and where an
+    /// interface has come up, all that are not known yet.
+    fn arrived(&self, publications: &[Publication], host: &Host) -> BTreeSet<IpAddr> {
+        let before: BTreeSet<_> = targets(&self.desired.publications).collect();
+        let links = &self.desired.host.links;
+        let ran = |index| {
+            links
+                .iter()
+                .any(|link| link.ifindex == index && link.running)
+        };
+        let up = |link: &Link| link.running && !ran(link.ifindex);
+        let came_up = host.links.iter().any(up);
+        let known = &self.desired.endpoints;
+        targets(publications)
+            .filter(|addr| !before.contains(addr) || came_up && !known.contains_key(addr))
+            .collect()
+    }
+
+    fn apply(&mut self, host: Host, mut wanted: Wanted) -> Result<()> {
         self.problems.clone_from(&self.limits);
         if let Err(error) = self.maps.restore(&self.ebpf, &self.config.pin_dir) {
             self.problems.push(format!("{error:#}"));
             return Err(error);
         }
         self.problems.extend(self.misfit());
-        let mut wanted = self.wanted();
         self.problems.append(&mut wanted.conflicts);
         if let Some(view) = self.docker_view() {
             self.problems.extend(view.fault);
@@ -441,6 +469,10 @@ impl State {
         }
         info!("the configuration was read again");
     }
+}
+
+fn targets(publications: &[Publication]) -> impl Iterator<Item = IpAddr> {
+    publications.iter().map(|port| port.to)
 }
 
 /// Follows Docker, unless it is switched off. Where nobody said so, it is followed from when it is there.

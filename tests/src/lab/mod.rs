@@ -16,6 +16,7 @@ pub mod load;
 mod raw;
 mod servers;
 pub mod talk;
+pub mod timing;
 
 use std::{
     fs::File,

@@ -1,9 +1,9 @@
 //! The host's network as it changes under the service: renamed, resized, removed, switched.
 
-use std::fs;
+use std::{fs, net::UdpSocket};
 
 use datapath_tests::lab::{
-    Datapath, Lab,
+    Datapath, Lab, PORTS,
     load::{self, Load, Plan},
     run, tcp_echo, tcp_exchange, wait_until,
 };
@@ -154,4 +154,48 @@ fn forwarding_and_filters_that_are_switched_under_it() {
         assert!(reaches(&lab), "after {words}");
     }
     says("forwarding: IPv4 fast");
+}
+
+/// The kernel repeats an unanswered question for a neighbour after a second; with this so late that nobody waits for it.
+const LATE: &str = "net.ipv4.neigh.docker0.retrans_time_ms=60000";
+
+/// Sends something to the container, which nobody answers for.
+fn ask_in_vain(lab: &Lab) {
+    let sent = lab.host.enter(|| {
+        let socket = UdpSocket::bind("0.0.0.0:0")?;
+        socket.send_to(b"early", "172.17.0.2:9")
+    });
+    assert!(sent.is_ok());
+    let shown = run(lab.host.command("ip").args(["neigh", "show", "172.17.0.2"])).stdout;
+    let shown = String::from_utf8_lossy(&shown);
+    assert!(shown.contains("INCOMPLETE"), "{shown}");
+}
+
+#[test]
+fn an_endpoint_that_nobody_found_before_it_came_is_found_at_once() {
+    let lab = Lab::new();
+    tcp_echo(&lab.container, "0.0.0.0:80");
+    run(lab.host.command("sysctl").args(["-qw", LATE]));
+    lab.container.ip("addr del 172.17.0.2/16 dev eth0");
+    ask_in_vain(&lab);
+    lab.container.ip("addr add 172.17.0.2/16 dev eth0");
+    lab.container.ip("route add default via 172.17.0.1");
+    let _datapath = Datapath::start(&lab, PORTS);
+    healed("the port", || {
+        tcp_exchange(&lab.lan, "203.0.113.2:8080", b"x".to_vec()).is_ok()
+    });
+}
+
+#[test]
+fn an_endpoint_that_nobody_found_while_its_link_was_down_is_found_when_it_is_up() {
+    let lab = Lab::new();
+    tcp_echo(&lab.container, "0.0.0.0:80");
+    run(lab.host.command("sysctl").args(["-qw", LATE]));
+    let _datapath = Datapath::start(&lab, PORTS);
+    lab.host.ip("link set vc down");
+    ask_in_vain(&lab);
+    lab.host.ip("link set vc up");
+    healed("the port", || {
+        tcp_exchange(&lab.lan, "203.0.113.2:8080", b"x".to_vec()).is_ok()
+    });
 }

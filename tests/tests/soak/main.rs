@@ -4,4 +4,5 @@
 
 mod containers;
 mod faults;
+mod timing;
 mod upgrades;

@@ -20,8 +20,11 @@ use anyhow::{Context as _, Result};
 use bollard::{errors::Error, models::EventMessage};
 use futures::{FutureExt as _, StreamExt as _};
 use serde_json::Value;
-use tokio::{sync::watch, time};
-use tracing::{info, warn};
+use tokio::{
+    sync::watch,
+    time::{self, Instant},
+};
+use tracing::{debug, info, warn};
 
 use self::{
     engine::Engine,
@@ -156,9 +159,11 @@ async fn listen(socket: &Path, view: &watch::Sender<View>, wait: &mut Duration) 
     let mut quiet = 0;
     let mut everywhere = Everywhere::default();
     loop {
+        let start = Instant::now();
         let snapshot = list(&engine, &mut everywhere)
             .await
             .context("docker: the listing")?;
+        debug!("docker: listed in {:.1?}", start.elapsed());
         view.send_if_modified(|view| {
             let next = View {
                 snapshot: Some(snapshot),
@@ -186,7 +191,9 @@ async fn listen(socket: &Path, view: &watch::Sender<View>, wait: &mut Duration) 
 /// What the next item of the events says: that they go on, or not.
 fn happened(event: Option<Result<EventMessage, Error>>) -> Result<()> {
     let event = event.context("docker: the engine ended the connection")?;
-    event.map(drop).context("docker: the events ended")
+    let event = event.context("docker: the events ended")?;
+    debug!("docker: {}", shown(&event.action.unwrap_or_default()));
+    Ok(())
 }
 
 async fn list(engine: &Engine<'_>, everywhere: &mut Everywhere) -> Result<Snapshot> {

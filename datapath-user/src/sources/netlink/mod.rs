@@ -7,6 +7,7 @@ mod neighbours;
 mod way;
 
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -21,7 +22,9 @@ use futures::{StreamExt as _, TryStreamExt as _, channel::mpsc::UnboundedReceive
 use netlink_packet_route::{
     AddressFamily,
     address::{AddressAttribute, AddressHeaderFlags, AddressScope},
-    link::{InfoBridgePort, InfoKind, InfoPortData, LinkAttribute, LinkInfo, LinkLayerType},
+    link::{
+        InfoBridgePort, InfoKind, InfoPortData, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType,
+    },
     route::{RouteAttribute, RouteMetric, RouteType},
     rule::RuleAttribute,
 };
@@ -106,6 +109,19 @@ impl Netlink {
         })
     }
 
+    /// Lets the kernel ask anew who has these addresses. What was sent to an endpoint before it was there, or before its
+    /// bridge's port was up, left a question without an answer, which the kernel asks again after a second
+    /// (`retrans_time_ms`): until then it sends nothing to an endpoint that has come meanwhile.
+    ///
+    /// # Errors
+    /// When the kernel does not tell its neighbours.
+    pub async fn ask_anew(&self, addresses: &BTreeSet<IpAddr>) -> Result<()> {
+        let handle = self.handle();
+        let done = time::timeout(PATIENCE, neighbours::ask_anew(&handle, addresses)).await;
+        done.unwrap_or_else(|_| Err(anyhow!("the kernel does not answer")))
+            .context("netlink: neighbours")
+    }
+
     /// Sets a bridge port's `isolated` flag.
     ///
     /// # Errors
@@ -136,6 +152,7 @@ impl Netlink {
                 ethernet: message.header.link_layer_type == LinkLayerType::Ether,
                 master: None,
                 mac: None,
+                running: message.header.flags.contains(LinkFlags::LowerUp),
                 leads_elsewhere: false,
                 isolated: false,
                 vlan_of: None,

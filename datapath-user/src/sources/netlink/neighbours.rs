@@ -1,6 +1,6 @@
 //! Who has which address, and behind which port of a bridge.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use anyhow::Result;
 use datapath_common::way::Mac;
@@ -36,6 +36,26 @@ pub(super) async fn neighbours(handle: &Handle) -> Result<Vec<Neighbour>> {
     }
     all.sort_unstable();
     Ok(all)
+}
+
+/// Forgets that nobody answered for these addresses until now.
+pub(super) async fn ask_anew(handle: &Handle, addresses: &BTreeSet<IpAddr>) -> Result<()> {
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        let request = handle.neighbours().get();
+        let mut dump = request.set_address_family(family).execute();
+        let mut unanswered = Vec::new();
+        while let Some(message) = dump.try_next().await? {
+            let concerned = address(&message).is_some_and(|addr| addresses.contains(&addr));
+            if concerned && message.header.state == NeighbourState::Incomplete {
+                unanswered.push(message);
+            }
+        }
+        for message in unanswered {
+            // It may have been answered, or given up, in this moment.
+            drop(handle.neighbours().del(message).execute().await);
+        }
+    }
+    Ok(())
 }
 
 /// The stations of all bridges, sorted: not the addresses of the ports themselves.
