@@ -1,6 +1,10 @@
 //! What the checks look at, gathered once.
 
-use std::{fs, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    time::Duration,
+};
 
 use hyper::Method;
 
@@ -14,7 +18,7 @@ use crate::{
     sources::{
         docker::{self, Seen},
         firewall::Firewall,
-        netlink::{Host, Netlink},
+        netlink::{Host, Link, Netlink},
     },
 };
 
@@ -39,6 +43,8 @@ pub struct Subject {
     pub(super) service: Option<Status>,
     /// The host's network; `None` where it cannot be read.
     pub(super) desired: Desired,
+    /// The ids of XDP programs, by uplink or bridge.
+    pub(super) xdp: BTreeMap<String, BTreeSet<u32>>,
     /// What stands in a forwarded packet's way.
     pub(super) obstacle: Option<crate::sources::firewall::Obstacle>,
     /// The host's iptables.
@@ -71,8 +77,28 @@ impl Subject {
             networks,
             ..Wanted::default()
         };
-        let desired = Desired::new(&config, wanted, host().await.unwrap_or_default());
+        let netlink = Netlink::connect().ok();
+        let host = match &netlink {
+            Some(netlink) => netlink.dump().await.unwrap_or_default(),
+            None => Host::default(),
+        };
+        let desired = Desired::new(&config, wanted, host);
+        let mut xdp = BTreeMap::new();
+        if let Some(netlink) = &netlink {
+            for link in desired
+                .host
+                .links
+                .iter()
+                .filter(|link| is_ours(&desired, link))
+            {
+                let programs = netlink.xdp_programs(link.ifindex).await.unwrap_or_default();
+                if !programs.is_empty() {
+                    xdp.insert(link.name.clone(), programs);
+                }
+            }
+        }
         Self {
+            xdp,
             root: nix::unistd::geteuid().is_root(),
             engines: docker_config::engines(),
             service: service.ok().and_then(Result::ok),
@@ -100,8 +126,10 @@ impl Subject {
     }
 }
 
-async fn host() -> anyhow::Result<Host> {
-    Netlink::connect()?.dump().await
+/// Whether an interface is an uplink or a bridge of a network.
+fn is_ours(desired: &Desired, link: &Link) -> bool {
+    let mut bridges = desired.networks.iter().map(|(_, bridge)| *bridge);
+    desired.uplinks.contains(link) || bridges.any(|bridge| bridge == link.ifindex)
 }
 
 /// A setting of the kernel, such as `net.ipv4.ip_forward`; `None` where there is no such setting.

@@ -145,6 +145,17 @@ pub(crate) fn pin(program: &OwnedFd, path: &CStr) -> io::Result<()> {
     attributes.call(OBJ_PIN).map(drop)
 }
 
+/// An XDP program that lets everything through, attached in the driver until it is dropped.
+///
+/// # Errors
+/// When the kernel, or the driver, refuses it.
+pub fn let_through(ifindex: u32) -> io::Result<OwnedFd> {
+    const PASS: i32 = 2;
+    let mut code = Code::default();
+    code.end(PASS);
+    attach(&load(Kind::Xdp, &code, true)?, ifindex)
+}
+
 /// Runs an XDP program on live frames of that length at an interface (Documentation/bpf/bpf_prog_run.rst), until
 /// the stack is done with the last.
 pub(super) fn run_live(

@@ -20,6 +20,8 @@ mod stage;
 mod text;
 mod users;
 
+pub use self::bpf::let_through;
+
 use std::time::{Duration, Instant};
 
 use self::{

@@ -8,6 +8,7 @@ mod api;
 mod cli;
 mod clsact;
 mod collect;
+mod doctor;
 mod explain;
 mod faults;
 mod flows;

@@ -5,6 +5,7 @@ mod frames;
 mod host;
 mod neighbours;
 mod way;
+mod xdp;
 
 use std::{
     collections::BTreeSet,
@@ -120,6 +121,14 @@ impl Netlink {
         let done = time::timeout(PATIENCE, neighbours::ask_anew(&handle, addresses)).await;
         done.unwrap_or_else(|_| Err(anyhow!("the kernel does not answer")))
             .context("netlink: neighbours")
+    }
+
+    /// The ids of the XDP programs on an interface.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    pub async fn xdp_programs(&self, ifindex: u32) -> Result<BTreeSet<u32>> {
+        xdp::programs(&self.handle(), ifindex).await
     }
 
     /// Sets a bridge port's `isolated` flag.
