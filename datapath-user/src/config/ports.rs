@@ -218,7 +218,8 @@ pub(crate) fn parse_addr(text: &str) -> Result<IpAddr, Fault> {
     }
 }
 
-fn parse_port(text: &str) -> Result<u16, Fault> {
+/// A port by itself.
+pub(crate) fn parse_port(text: &str) -> Result<u16, Fault> {
     // `parse` alone would take "+80".
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(Fault(if text.is_empty() {

@@ -10,7 +10,7 @@ use super::{
     translate::shown,
 };
 use crate::{
-    config::ports::{Fault, parse_protocol},
+    config::ports::{Fault, parse_port, parse_protocol},
     model::{AllowList, Protocol},
 };
 
@@ -92,8 +92,7 @@ fn port(text: &str) -> Result<(u16, Protocol), Fault> {
         Some((port, protocol)) => (port, parse_protocol(protocol)?),
         None => (text, Protocol::Tcp),
     };
-    let port = port.parse().ok().filter(|port| *port != 0);
-    let port = port.ok_or_else(|| {
+    let port = parse_port(port).map_err(|_| {
         Fault::new("write the container's port behind it, such as datapath.allow.80/tcp")
     })?;
     Ok((port, protocol))
@@ -178,6 +177,10 @@ mod tests {
                 ["80/udp", "no port 80/udp"],
             ),
             (r#"{"datapath.allow.http": "10.0.0.0/8"}"#, ["http", "port"]),
+            (
+                r#"{"datapath.allow.+80/tcp": "10.0.0.0/8"}"#,
+                ["datapath.allow.+80/tcp", "such as datapath.allow.80/tcp"],
+            ),
             (
                 r#"{"datapath.allow.80/sctp": "10.0.0.0/8"}"#,
                 ["80/sctp", "udp"],
