@@ -119,6 +119,9 @@ reasons! {
     FragmentWaits = 9, "fragment-waits", Pass;
     /// A later fragment to the host whose first did not come in time. It may be of a datagram for the host itself.
     FragmentAlone = 10, "fragment-alone", Pass;
+    /// To a published port, of no flow and none that may open one, while the host's own NAT translates what arrives:
+    /// the connection may be the kernel's, from before.
+    OlderConnection = 12, "older-connection", Pass;
 
     /// First packet of an outgoing flow: it took the host's address.
     Masquerade = 16, "masquerade", Translate;

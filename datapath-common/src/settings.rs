@@ -35,6 +35,8 @@ impl Settings {
     pub const FAST6: u32 = 16;
     /// IPv6 packets may be translated to IPv4 and back, past the host's forward chains of both.
     pub const NAT64: u32 = 32;
+    /// The host's own NAT translates what arrives: connections that are older than we are may be its.
+    pub const BESIDE: u32 = 64;
 
     /// What holds when the configuration file says nothing.
     pub const DEFAULT: Self = Self {

@@ -73,6 +73,7 @@ pub const fn remedy(reason: Reason) -> Option<&'static str> {
         | Reason::CrossFamily
         | Reason::FragmentWaits
         | Reason::FragmentAlone
+        | Reason::OlderConnection
         | Reason::Masquerade
         | Reason::Publish
         | Reason::Flow

@@ -124,7 +124,7 @@ fn lead<F: Maps>(work: &mut Work<F>, from: &Network, now: u64) -> Result<(), Rea
     publish::may_reach::<F>(&binding.to)?;
     allow::check(binding, &asked.src)?;
     if !flow::may_open(headers) {
-        return Err(Reason::NoFlow);
+        return Err(publish::stray());
     }
     let depends = publish::depend::<F>(&asked.dst, asked.dport, protocol, binding.slot)
         .ok_or(Reason::ToHost)?;

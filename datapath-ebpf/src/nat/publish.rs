@@ -6,14 +6,14 @@ use datapath_common::{
     family::Address as _,
     network::Network,
     reason::Reason,
-    settings::slots,
+    settings::{Settings, slots},
     tuple::{Direction, Endpoints, Tuple},
 };
 
 use super::allow;
 use crate::{
     flow::{self, Opening},
-    maps::{self, Maps, Work},
+    maps::{self, Maps, SETTINGS, Work},
     parse::Headers,
 };
 
@@ -85,9 +85,20 @@ pub fn asked<F: Maps>(headers: &Headers<F>) -> Result<&'static Binding<F>, Reaso
     may_reach::<F>(&binding.to)?;
     allow::check(binding, &from.src)?;
     if !flow::may_open(headers) {
-        return Err(Reason::NoFlow);
+        return Err(stray());
     }
     Ok(binding)
+}
+
+/// Why a packet to a published port is not translated that belongs to no flow, and may open none.
+#[inline(always)]
+pub fn stray() -> Reason {
+    let settings = SETTINGS.get(0);
+    if settings.is_some_and(|settings| settings.flags & Settings::BESIDE != 0) {
+        Reason::OlderConnection
+    } else {
+        Reason::NoFlow
+    }
 }
 
 /// The slot of a binding that was found, and the generation to open a flow with; `None` where the binding is gone by

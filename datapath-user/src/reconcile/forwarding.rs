@@ -35,6 +35,9 @@ pub struct Ways {
     /// From one to the other.
     #[serde(default)]
     pub nat64: Nat64,
+    /// The host's own NAT translates what arrives: packets of connections that it may have are left to it.
+    #[serde(default)]
+    pub beside: bool,
 }
 
 impl fmt::Display for Way {
@@ -53,14 +56,28 @@ impl fmt::Display for Nat64 {
 
 impl fmt::Display for Ways {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { ipv4, ipv6, nat64 } = self;
-        write!(f, "IPv4 {ipv4}, IPv6 {ipv6}, NAT64 {nat64}")
+        let Self {
+            ipv4,
+            ipv6,
+            nat64,
+            beside,
+        } = self;
+        write!(f, "IPv4 {ipv4}, IPv6 {ipv6}, NAT64 {nat64}")?;
+        if *beside {
+            f.write_str("; older connections are left to the host's own NAT")?;
+        }
+        Ok(())
     }
 }
 
 /// Decides it, for both families.
 #[must_use]
-pub fn decide(configured: Forwarding, desired: &Desired, obstacle: Option<&Obstacle>) -> Ways {
+pub fn decide(
+    configured: Forwarding,
+    desired: &Desired,
+    obstacle: Option<&Obstacle>,
+    beside: bool,
+) -> Ways {
     let way = |family: &str| match configured {
         Forwarding::Kernel => way(false, "forwarding = \"kernel\""),
         _ if !forwards(desired, family) => way(false, "this host does not forward"),
@@ -75,6 +92,7 @@ pub fn decide(configured: Forwarding, desired: &Desired, obstacle: Option<&Obsta
         ipv4: way("ipv4"),
         ipv6: way("ipv6"),
         nat64: nat64(configured, desired, obstacle),
+        beside,
     }
 }
 

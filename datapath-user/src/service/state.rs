@@ -334,7 +334,12 @@ impl State {
     fn decide_ways(&mut self) -> Result<()> {
         self.forwards = forwarding::switches(&self.desired);
         let obstacle = self.firewall.obstacle();
-        let ways = forwarding::decide(self.config.forwarding, &self.desired, obstacle.as_ref());
+        let ways = forwarding::decide(
+            self.config.forwarding,
+            &self.desired,
+            obstacle.as_ref(),
+            self.firewall.translates(),
+        );
         if ways != self.ways {
             info!("forwarding: {ways}");
             reconcile::settings(&self.tables, &self.config, &ways)?;

@@ -6,6 +6,7 @@ mod absent;
 mod allow;
 mod answers;
 mod away;
+mod beside;
 mod churn;
 mod engine;
 mod moving;

@@ -10,6 +10,7 @@ pub(super) fn look(subject: &Subject) -> Found {
             subject.config.forwarding,
             &subject.desired,
             subject.obstacle.as_ref(),
+            false,
         ),
     };
     let now = if subject.service.is_some() {

@@ -9,7 +9,9 @@ use netlink_sys::Socket;
 
 /// The hooks that a forwarded packet passes, in the numbers of include/uapi/linux/netfilter.h: prerouting,
 /// forward, postrouting.
-const PASSED: [u32; 3] = [0, 2, 4];
+const PASSED: [u32; 3] = [PREROUTING, 2, 4];
+/// The first of them.
+const PREROUTING: u32 = 0;
 
 /// A rule, or a policy, in a forwarded packet's way.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +52,13 @@ impl Firewall {
             generation: self.nftables.as_ref().and_then(nftables::generation),
             tables: xtables::summaries(),
         }
+    }
+
+    /// Whether the host's own NAT translates what arrives, by a rule. What cannot be read does not.
+    #[must_use]
+    pub fn translates(&self) -> bool {
+        let nftables = self.nftables.as_ref().map(nftables::translates);
+        nftables.is_some_and(|found| found.unwrap_or(false)) || xtables::translates()
     }
 
     /// What stands in a forwarded packet's way, if anything does. What cannot be read counts as something.

@@ -6,7 +6,7 @@ use std::io;
 
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 
-use super::PASSED;
+use super::{PASSED, PREROUTING};
 
 const SUBSYSTEM: u16 = 10 << 8;
 const GET_CHAIN: u16 = SUBSYSTEM | 4;
@@ -20,6 +20,7 @@ const CHAIN_NAME: u16 = 3;
 const CHAIN_HOOK: u16 = 4;
 const CHAIN_POLICY: u16 = 5;
 const CHAIN_USE: u16 = 6;
+const CHAIN_TYPE: u16 = 7;
 const HOOK_NUMBER: u16 = 1;
 
 /// `NFPROTO_ARP`: its packets are never sent on.
@@ -74,6 +75,20 @@ pub(super) fn obstacle(socket: &Socket) -> io::Result<Option<String>> {
             let chain = text(attributes, CHAIN_NAME);
             found = Some(format!("nftables chain {chain} of table {table}"));
         }
+    })?;
+    Ok(found)
+}
+
+/// Whether a chain for NAT has rules for what arrives.
+pub(super) fn translates(socket: &Socket) -> io::Result<bool> {
+    let mut found = false;
+    exchange(socket, GET_CHAIN, true, |kind, family, attributes| {
+        if kind != NEW_CHAIN || [ARP, NETDEV].contains(&family) {
+            return;
+        }
+        let hook = get(attributes, CHAIN_HOOK).and_then(|hook| number(hook, HOOK_NUMBER));
+        let rules = number(attributes, CHAIN_USE).unwrap_or(0);
+        found |= hook == Some(PREROUTING) && rules > 0 && text(attributes, CHAIN_TYPE) == "nat";
     })?;
     Ok(found)
 }

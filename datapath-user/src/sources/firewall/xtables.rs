@@ -10,7 +10,7 @@ use std::{
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
-use super::PASSED;
+use super::{PASSED, PREROUTING};
 
 /// `IPT_SO_GET_INFO` and `IPT_SO_GET_ENTRIES`.
 const GET_INFO: i32 = 64;
@@ -96,13 +96,26 @@ pub(super) fn obstacle() -> io::Result<Option<String>> {
     Ok(None)
 }
 
+/// Whether a table for NAT has rules for what arrives.
+pub(super) fn translates() -> bool {
+    FAMILIES.iter().any(|family| {
+        let nat = tables(family).into_iter().filter(|table| table == "nat");
+        nat.filter_map(|table| summary(family, &table).ok())
+            .any(|table| table.has_rules(PREROUTING as usize))
+    })
+}
+
 impl Summary {
+    fn has_rules(&self, hook: usize) -> bool {
+        let valid = self.info.valid_hooks & (1 << hook) != 0;
+        valid && self.info.hook_entry.get(hook) != self.info.underflow.get(hook)
+    }
+
     fn stands_in_the_way(&self) -> bool {
         PASSED.iter().map(|hook| *hook as usize).any(|hook| {
             let valid = self.info.valid_hooks & (1 << hook) != 0;
-            let rules = self.info.hook_entry.get(hook) != self.info.underflow.get(hook);
             let open = self.policies.get(hook) == Some(&Some(ACCEPT));
-            valid && (rules || !open)
+            self.has_rules(hook) || valid && !open
         })
     }
 }
