@@ -26,6 +26,8 @@ impl Network {
     pub const ICC: u32 = 4;
     /// Endpoints may be reached from outside by their own address.
     pub const ROUTED: u32 = 8;
+    /// ICMP from outside reaches endpoints by their own address.
+    pub const ICMP: u32 = 16;
 
     /// Whether all of `flags` are set.
     #[must_use]

@@ -11,7 +11,7 @@ use crate::{
     maps::{self, Maps},
     nat::publish,
     packet::Packet,
-    parse::{ETHERNET, Headers},
+    parse::{ETHERNET, Headers, Kind},
 };
 
 /// Frames that are not this host's alone, or belong to a VLAN's interface, are the kernel's business.
@@ -36,8 +36,8 @@ pub fn arriving<F: Maps>(headers: &Headers<F>) -> Result<(), Reason> {
     }
     if maps::local::<F>(dst).is_none() {
         match maps::network::<F>(dst) {
-            Some(network) if network.has(Network::ROUTED) => return Err(Reason::Routed),
             Some(network) if network.has(Network::INTERNAL) => return Err(Reason::Internal),
+            Some(network) if shows(network, headers) => {}
             // An endpoint of a network that shows its addresses: this very port of it is published there.
             Some(_) if publish::is_on::<F>(dst, headers.endpoints.dport, headers.protocol) => {}
             Some(_) => return Err(Reason::Unpublished),
@@ -51,6 +51,12 @@ pub fn arriving<F: Maps>(headers: &Headers<F>) -> Result<(), Reason> {
         return Err(Reason::ForgedSource);
     }
     Ok(())
+}
+
+/// Whether a network's endpoints are reached by their own addresses with such packets, whatever is published.
+#[inline(always)]
+pub fn shows<F: Family>(network: &Network, headers: &Headers<F>) -> bool {
+    network.has(Network::ROUTED) || network.has(Network::ICMP) && headers.kind == Kind::Query
 }
 
 /// Whose packet it is that leaves by an uplink: an endpoint's, or none of ours.

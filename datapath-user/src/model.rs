@@ -64,6 +64,8 @@ pub struct Network {
     pub icc: bool,
     /// Endpoints may be reached from outside by their own address.
     pub routed: bool,
+    /// ICMP from outside may reach them by it.
+    pub icmp: bool,
 }
 
 /// What the configuration, the API and Docker want, before it is compared with the kernel.

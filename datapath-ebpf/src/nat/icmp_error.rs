@@ -7,6 +7,7 @@
 use datapath_common::{
     checksum,
     conntrack::Flow,
+    network::Network,
     proto,
     reason::Reason,
     tuple::{Direction, Endpoints, Tuple},
@@ -26,6 +27,7 @@ pub fn inward<P: Reshape, F: Across>(packet: &mut P, work: &mut Work<F>) -> Resu
     let Some(flow) = about(&work.quoted, Direction::ToEndpoint) else {
         // It may be about a packet of the host's own; to an endpoint's address it is nobody's.
         return match maps::network::<F>(&work.headers.endpoints.dst) {
+            Some(network) if network.has(Network::ICMP) => Err(Reason::Routed),
             Some(_) => Err(Reason::IcmpErrorWithoutFlow),
             None => Err(Reason::NotOurs),
         };
@@ -47,7 +49,8 @@ pub fn outward<P: Buffered, F: Maps + Parse>(
     packet: &mut P,
     work: &mut Work<F>,
 ) -> Result<Reason, Reason> {
-    let from_endpoint = maps::network::<F>(&work.headers.endpoints.src).is_some();
+    let network = maps::network::<F>(&work.headers.endpoints.src);
+    let from_endpoint = network.is_some();
     if let Err(reason) = work.quoted.read(packet, &work.headers) {
         return Err(if from_endpoint {
             reason
@@ -56,6 +59,10 @@ pub fn outward<P: Buffered, F: Maps + Parse>(
         });
     }
     let Some(flow) = about(&work.quoted, Direction::FromEndpoint) else {
+        let shown = |network: &Network| network.flags & (Network::ICMP | Network::MASQUERADE);
+        if network.is_some_and(|network| shown(network) == Network::ICMP) {
+            return Err(Reason::Routed);
+        }
         let ours = from_endpoint || maps::network::<F>(&work.quoted.endpoints.dst).is_some();
         return Err(if ours {
             Reason::IcmpErrorWithoutFlow

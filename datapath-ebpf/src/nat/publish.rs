@@ -7,18 +7,19 @@ use datapath_common::{
     network::Network,
     reason::Reason,
     settings::{Settings, slots},
-    tuple::{Direction, Endpoints, Tuple},
+    tuple::{Direction, Tuple},
 };
 
 use super::allow;
 use crate::{
     flow::{self, Opening},
+    guard,
     maps::{self, Maps, SETTINGS, Work},
     parse::Headers,
 };
 
-/// Opens the flow that a first packet to a published port asks for, or prepares it for an endpoint of the other
-/// family.
+/// Opens the flow that a first packet from outside asks for, to a published port or to an endpoint that shows its own
+/// address; or prepares it, for an endpoint of the other family.
 #[inline(never)]
 pub fn open<F: Maps>(work: &mut Work<F>, now: u64) -> Result<(), Reason> {
     prepare(work, now)?;
@@ -30,8 +31,11 @@ pub fn open<F: Maps>(work: &mut Work<F>, now: u64) -> Result<(), Reason> {
         ..
     } = work;
     let from = &headers.endpoints;
-    opening.binding = depend::<F>(&from.dst, from.dport, headers.protocol, opening.binding.0)
-        .ok_or(Reason::NotOurs)?;
+    let slot = opening.binding.0;
+    if slot != slots::NOBODY {
+        opening.binding =
+            depend::<F>(&from.dst, from.dport, headers.protocol, slot).ok_or(Reason::NotOurs)?;
+    }
     // One of the other family's endpoints gets another source: see `nat64`.
     if !F::is_foreign(&opening.to.dst) {
         flow::open(opening, flow, |_| true)?;
@@ -48,27 +52,51 @@ fn prepare<F: Maps>(work: &mut Work<F>, now: u64) -> Result<(), Reason> {
         headers, opening, ..
     } = work;
     let from = &headers.endpoints;
-    let binding = asked(headers)?;
     *opening = Opening {
         tuple: Tuple::new(from, headers.protocol, Direction::ToEndpoint),
-        to: Endpoints {
-            src: from.src,
-            dst: binding.to,
-            sport: from.sport,
-            dport: binding.port,
-        },
+        to: *from,
         direction: Direction::ToEndpoint,
-        flags: Flow::<F>::PUBLISHED,
-        binding: (binding.slot, 0),
-        address: maps::local::<F>(&from.dst).map_or((slots::NOBODY, 0), |local| {
-            (local.slot, maps::generation(local.slot))
-        }),
+        flags: Flow::<F>::ROUTED,
+        binding: (slots::NOBODY, 0),
+        address: (slots::NOBODY, 0),
         bytes: u64::from(headers.length),
         now,
         fixed: false,
         way_out: 0,
         answers: Tuple::NONE,
     };
+    if shows_itself(headers) {
+        // Remembered, so that its answers go out with the endpoint's address.
+        return may_ask(headers);
+    }
+    let binding = asked(headers)?;
+    opening.to.dst = binding.to;
+    opening.to.dport = binding.port;
+    opening.flags = Flow::<F>::PUBLISHED;
+    opening.binding.0 = binding.slot;
+    if let Some(local) = maps::local::<F>(&from.dst) {
+        opening.address = (local.slot, maps::generation(local.slot));
+    }
+    Ok(())
+}
+
+/// Whether a packet is for an endpoint that is reached by its own address.
+#[inline(always)]
+fn shows_itself<F: Maps>(headers: &Headers<F>) -> bool {
+    let dst = &headers.endpoints.dst;
+    maps::local::<F>(dst).is_none()
+        && maps::network::<F>(dst).is_some_and(|network| guard::shows(network, headers))
+}
+
+/// Whether a packet may open a flow to such an endpoint; the others go there all the same.
+#[inline(always)]
+fn may_ask<F: Maps>(headers: &Headers<F>) -> Result<(), Reason> {
+    if !headers.endpoints.src.is_unicast() {
+        return Err(Reason::Martian);
+    }
+    if !flow::may_open(headers) {
+        return Err(Reason::Routed);
+    }
     Ok(())
 }
 

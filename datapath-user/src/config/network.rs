@@ -40,13 +40,15 @@ pub(super) fn read(file: &Section<'_>) -> Result<Vec<Network>, ConfigError> {
         }
         bridges.insert(bridge, item.place());
         let own = read_subnets(entry)?;
+        let routed = entry.bool_or("routed", false)?;
         networks.push(Network {
             bridge: bridge.to_owned(),
             subnets: own.iter().map(|(subnet, _)| *subnet).collect(),
             masquerade: entry.bool_or("masquerade", true)?,
             internal: entry.bool_or("internal", false)?,
             icc: entry.bool_or("icc", true)?,
-            routed: entry.bool_or("routed", false)?,
+            routed,
+            icmp: routed,
         });
         subnets.extend(own);
         if networks.len() > MAX_NETWORKS as usize {

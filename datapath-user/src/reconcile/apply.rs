@@ -382,6 +382,7 @@ fn flags(network: &crate::model::Network) -> u32 {
         (network.internal, Network::INTERNAL),
         (network.icc, Network::ICC),
         (network.routed, Network::ROUTED),
+        (network.icmp, Network::ICMP),
     ]
     .iter()
     .filter(|(on, _)| *on)

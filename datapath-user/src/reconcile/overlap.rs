@@ -67,6 +67,7 @@ mod tests {
                 internal: false,
                 icc: true,
                 routed: false,
+                icmp: false,
             };
             (network, number as u32)
         });

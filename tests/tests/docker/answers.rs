@@ -116,6 +116,7 @@ fn a_network_that_is_routed_shows_its_published_ports_and_nothing_else() {
     lab.lan.ip("route add 172.17.0.0/16 via 203.0.113.2");
     udp_server(&lab.container, "0.0.0.0:53", "named");
     wait_until("the port", || answers(&lab, "172.17.0.2:80"));
+    assert!(pings(&lab), "an echo request, which Docker lets through");
     assert_eq!(
         udp_exchange(&lab.lan, "172.17.0.2:53", "who?").unwrap(),
         "named"
@@ -142,6 +143,48 @@ fn a_network_that_is_routed_shows_its_published_ports_and_nothing_else() {
     engine.tells(EVENT);
     wait_until("the mapped port", || answers(&lab, "203.0.113.2:8080"));
     assert!(!answers(&lab, "172.17.0.2:80"));
+    assert!(!pings(&lab));
+}
+
+/// Whether the container answers a ping at its own address: a small one, and one in fragments.
+fn pings(lab: &Lab) -> bool {
+    ["56", "4000"].iter().all(|size| {
+        let mut ping = lab.lan.command("ping");
+        let ping = ping.args(["-c1", "-W1", "-s", size, "172.17.0.2"]);
+        ping.output().expect("ping").status.success()
+    })
+}
+
+#[test]
+fn a_network_without_protection_is_reached_by_its_own_addresses() {
+    let engine = FakeEngine::new();
+    let options = json!({"com.docker.network.bridge.name": "docker0",
+                         "com.docker.network.bridge.gateway_mode_ipv4": "nat-unprotected"});
+    engine.lists(
+        &networks(options),
+        &json!([container("c1", json!([port(8080)]))]).to_string(),
+    );
+    let (lab, datapath) = lab(&engine);
+    lab.lan.ip("route add 172.17.0.0/16 via 203.0.113.2");
+    udp_server(&lab.container, "0.0.0.0:53", "named");
+    wait_until("the published port", || answers(&lab, "203.0.113.2:8080"));
+    assert!(pings(&lab));
+    for at in ["172.17.0.2:80", "172.17.0.2:81"] {
+        assert!(answers(&lab, at), "{at}");
+    }
+    assert_eq!(
+        udp_exchange(&lab.lan, "172.17.0.2:53", "who?").unwrap(),
+        "named"
+    );
+    // A port that nobody listens on is refused by the container itself.
+    let nobody = udp_exchange(&lab.lan, "172.17.0.2:9", "who?").map_err(|error| error.kind());
+    assert_eq!(nobody, Err(std::io::ErrorKind::ConnectionRefused));
+    // What the container begins goes out with the host's address.
+    tcp_echo(&lab.lan, "0.0.0.0:7");
+    let answer = tcp_exchange(&lab.container, "203.0.113.9:7", b"x".to_vec());
+    assert_eq!(answer.unwrap(), b"x");
+    let flows = String::from_utf8(datapath.cli(&["flows", "--nat", "masquerade"]).stdout).unwrap();
+    assert!(flows.contains("dport=7 "), "{flows}");
 }
 
 #[test]

@@ -16,7 +16,7 @@ pub(super) enum Mode {
     Nat,
     /// The same, but whoever has a route to an endpoint reaches all of it.
     NatUnprotected,
-    /// Endpoints show their own addresses; their published ports, and nothing else, are reached by them.
+    /// Endpoints show their own addresses; their published ports, and ICMP, are reached by them, and nothing else.
     Routed,
     /// The host itself has no address there: of internal networks.
     Isolated,
@@ -63,6 +63,7 @@ pub(super) fn read(listed: &answers::Network) -> Result<(Vec<Network>, Modes), S
         internal: modes.internal || mode == Mode::Isolated,
         icc: option("enable_icc") != Some("false"),
         routed: mode == Mode::NatUnprotected,
+        icmp: matches!(mode, Mode::NatUnprotected | Mode::Routed),
     };
     let (four, six): (Vec<_>, Vec<_>) = subnets.iter().partition(|net| matches!(net, IpNet::V4(_)));
     let sides = if modes.ipv4 == modes.ipv6 || six.is_empty() {
