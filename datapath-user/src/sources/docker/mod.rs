@@ -45,7 +45,7 @@ const RELIST: [Duration; 4] = [
 /// How often it is looked whether an engine's socket has come to be.
 const APPEARS: Duration = Duration::from_secs(1);
 /// How long to wait before connecting again: doubled each time, up to the second.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 /// The bridge network that joins a swarm's overlay networks to the host.
 const GATEWAY: &str = "/networks/docker_gwbridge";
 
