@@ -36,7 +36,7 @@ use crate::{
         docker::{self, View},
         firewall::{Firewall, Stamp},
         listeners::Listeners,
-        netlink::{Host, Link, Netlink},
+        netlink::{Host, Netlink},
     },
 };
 
@@ -161,10 +161,12 @@ impl State {
 
     async fn compare(&mut self, netlink: &Netlink) -> Result<()> {
         let start = Instant::now();
+        // Before the look: what happens meanwhile is seen by the next.
+        let relinked = netlink.relinked();
         let host = netlink.dump().await?;
         let looked = start.elapsed();
         let wanted = self.wanted();
-        let arrived = self.arrived(&wanted.publications, &host);
+        let arrived = self.arrived(&wanted.publications, &host, relinked);
         if !arrived.is_empty() {
             netlink.ask_anew(&arrived).await?;
         }
@@ -185,21 +187,18 @@ impl State {
         Ok(())
     }
 
-    /// The endpoints that may have just come: those that ports lead to now and led to none before, and where an
-    /// interface has come up, all that are not known yet.
-    fn arrived(&self, publications: &[Publication], host: &Host) -> BTreeSet<IpAddr> {
+    /// The endpoints that may have just come: those that ports lead to now and led to none before, and after a change of
+    /// links all that nobody has answered for.
+    fn arrived(
+        &self,
+        publications: &[Publication],
+        host: &Host,
+        relinked: bool,
+    ) -> BTreeSet<IpAddr> {
         let before: BTreeSet<_> = targets(&self.desired.publications).collect();
-        let links = &self.desired.host.links;
-        let ran = |index| {
-            links
-                .iter()
-                .any(|link| link.ifindex == index && link.running)
-        };
-        let up = |link: &Link| link.running && !ran(link.ifindex);
-        let came_up = host.links.iter().any(up);
-        let known = &self.desired.endpoints;
+        let known: BTreeSet<_> = host.neighbours.iter().map(|at| at.addr).collect();
         targets(publications)
-            .filter(|addr| !before.contains(addr) || came_up && !known.contains_key(addr))
+            .filter(|addr| !known.contains(addr) && (relinked || !before.contains(addr)))
             .collect()
     }
 

@@ -191,10 +191,13 @@ fn an_endpoint_that_nobody_found_while_its_link_was_down_is_found_when_it_is_up(
     let lab = Lab::new();
     tcp_echo(&lab.container, "0.0.0.0:80");
     run(lab.host.command("sysctl").args(["-qw", LATE]));
-    let _datapath = Datapath::start(&lab, PORTS);
-    lab.host.ip("link set vc down");
-    ask_in_vain(&lab);
-    lab.host.ip("link set vc up");
+    let datapath = Datapath::start(&lab, PORTS);
+    // All of it between two looks of the service, which would see to the question at once.
+    datapath.frozen(|| {
+        lab.host.ip("link set vc down");
+        ask_in_vain(&lab);
+        lab.host.ip("link set vc up");
+    });
     healed("the port", || {
         tcp_exchange(&lab.lan, "203.0.113.2:8080", b"x".to_vec()).is_ok()
     });

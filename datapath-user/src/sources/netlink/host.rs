@@ -26,8 +26,6 @@ pub struct Link {
     pub master: Option<u32>,
     /// Its Ethernet address, if it has one.
     pub mac: Option<Mac>,
-    /// It is up, and so is what is at its other end.
-    pub running: bool,
     /// It is one end of a veth pair whose other end is in another network namespace: an endpoint's port.
     pub leads_elsewhere: bool,
     /// A bridge's port that talks to no other isolated one.

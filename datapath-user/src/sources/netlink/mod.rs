@@ -10,7 +10,10 @@ mod xdp;
 use std::{
     collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -23,16 +26,17 @@ use futures::{StreamExt as _, TryStreamExt as _, channel::mpsc::UnboundedReceive
 use netlink_packet_route::{
     AddressFamily,
     address::{AddressAttribute, AddressHeaderFlags, AddressScope},
-    link::{
-        InfoBridgePort, InfoKind, InfoPortData, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType,
-    },
+    link::{InfoBridgePort, InfoKind, InfoPortData, LinkAttribute, LinkInfo, LinkLayerType},
     route::{RouteAttribute, RouteMetric, RouteType},
     rule::RuleAttribute,
 };
 use rtnetlink::{
     Handle, IpVersion, LinkBridgePort, MulticastGroup, RouteMessageBuilder, new_connection,
-    new_multicast_connection, packet_core::NetlinkMessage, packet_route::RouteNetlinkMessage,
-    proto::Connection, sys::SocketAddr,
+    new_multicast_connection,
+    packet_core::{NetlinkMessage, NetlinkPayload},
+    packet_route::RouteNetlinkMessage,
+    proto::Connection,
+    sys::SocketAddr,
 };
 use tokio::{sync::mpsc, time};
 use tracing::{debug, warn};
@@ -59,6 +63,8 @@ pub struct Netlink {
     handle: Mutex<Handle>,
     /// Receives an item whenever something may have changed. It holds one: more say nothing new.
     pub changed: mpsc::Receiver<()>,
+    /// A link is another than it was.
+    relinked: Arc<AtomicBool>,
 }
 
 impl Netlink {
@@ -73,11 +79,18 @@ impl Netlink {
         if let Err(error) = frames::watch(wake.clone()) {
             debug!("{error:#}");
         }
-        tokio::spawn(listen(listener, wake));
+        let relinked = Arc::default();
+        tokio::spawn(listen(listener, wake, Arc::clone(&relinked)));
         Ok(Self {
             handle: Mutex::new(ask()?),
             changed,
+            relinked,
         })
+    }
+
+    /// Whether a link came, went, or became another since this was asked last.
+    pub fn relinked(&self) -> bool {
+        self.relinked.swap(false, Ordering::Relaxed)
     }
 
     /// The host's network as it is now.
@@ -161,7 +174,6 @@ impl Netlink {
                 ethernet: message.header.link_layer_type == LinkLayerType::Ether,
                 master: None,
                 mac: None,
-                running: message.header.flags.contains(LinkFlags::LowerUp),
                 leads_elsewhere: false,
                 isolated: false,
                 vlan_of: None,
@@ -324,13 +336,16 @@ type Listener = (
 
 /// Wakes the service up for whatever the kernel says: messages that were lost (ENOBUFS) included. A connection that
 /// ends is followed by another, and by a look at everything.
-async fn listen(listener: Listener, wake: mpsc::Sender<()>) {
+async fn listen(listener: Listener, wake: mpsc::Sender<()>, relinked: Arc<AtomicBool>) {
     let mut listener = Ok(listener);
     loop {
         match listener {
             Ok((connection, handle, mut messages)) => {
                 let connection = tokio::spawn(connection);
-                while messages.next().await.is_some() {
+                while let Some((message, _)) = messages.next().await {
+                    if of_a_link(&message) {
+                        relinked.store(true, Ordering::Relaxed);
+                    }
                     if let Err(mpsc::error::TrySendError::Closed(())) = wake.try_send(()) {
                         connection.abort();
                         return;
@@ -343,9 +358,19 @@ async fn listen(listener: Listener, wake: mpsc::Sender<()>) {
         }
         time::sleep(BREATH).await;
         listener = new_multicast_connection(&GROUPS);
+        relinked.store(true, Ordering::Relaxed);
         // A wake-up that waits already says the same.
         let _ = wake.try_send(());
     }
+}
+
+fn of_a_link(message: &NetlinkMessage<RouteNetlinkMessage>) -> bool {
+    matches!(
+        message.payload,
+        NetlinkPayload::InnerMessage(
+            RouteNetlinkMessage::NewLink(_) | RouteNetlinkMessage::DelLink(_)
+        )
+    )
 }
 
 fn is_isolated(info: &LinkInfo) -> bool {
