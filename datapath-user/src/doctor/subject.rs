@@ -82,7 +82,7 @@ impl Subject {
             Some(netlink) => netlink.dump().await.unwrap_or_default(),
             None => Host::default(),
         };
-        let desired = Desired::new(&config, wanted, host);
+        let desired = Desired::new(&config, wanted, host, &[]);
         let mut xdp = BTreeMap::new();
         if let Some(netlink) = &netlink {
             for link in desired

@@ -58,9 +58,9 @@ pub struct Desired {
 }
 
 impl Desired {
-    /// Puts the sources together.
+    /// Puts the sources together. `uplinks` are those that were in use until now.
     #[must_use]
-    pub fn new(config: &Config, wanted: Wanted, host: Host) -> Self {
+    pub fn new(config: &Config, wanted: Wanted, host: Host, uplinks: &[Link]) -> Self {
         let mut missing = Vec::new();
         let mut networks = Vec::new();
         for network in wanted.networks {
@@ -83,7 +83,7 @@ impl Desired {
                     .cloned()
                     .collect()
             }
-            Uplinks::Auto => auto_uplinks(&networks, &host),
+            Uplinks::Auto => auto_uplinks(&networks, &host, uplinks),
         };
         Self {
             endpoints: endpoints::find(&networks, &host),
@@ -160,17 +160,25 @@ impl Desired {
 }
 
 /// The interfaces that routes outside the networks use. Those without an Ethernet header are left out.
-fn auto_uplinks(networks: &[(Network, u32)], host: &Host) -> Vec<Link> {
+///
+/// One that is down has no routes. Where it was an uplink `before` and has its address yet it stays one: else its first
+/// packets, when it is up again, would find no program, and the host would reset the connections that they are of.
+fn auto_uplinks(networks: &[(Network, u32)], host: &Host, before: &[Link]) -> Vec<Link> {
     let bridge = |ifindex: u32| networks.iter().any(|(_, index)| *index == ifindex);
+    let routed = |ifindex: u32| host.routes.iter().any(|route| route.ifindex == ifindex);
+    let was = |ifindex: u32| before.iter().any(|link| link.ifindex == ifindex);
+    let has_address = |ifindex: u32| {
+        let mut addresses = host.addresses.iter();
+        addresses.any(|address| address.ifindex == ifindex && address.preferred)
+    };
     host.links
         .iter()
         .filter(|link| link.ethernet && link.master.is_none() && !bridge(link.ifindex))
         // One that the engine has just made, or is about to remove, is in none of its networks.
         .filter(|link| !is_own_bridge(&link.name))
         .filter(|link| {
-            host.routes
-                .iter()
-                .any(|route| route.ifindex == link.ifindex)
+            let ifindex = link.ifindex;
+            routed(ifindex) || was(ifindex) && has_address(ifindex)
         })
         .cloned()
         .collect()

@@ -216,7 +216,7 @@ impl State {
                 .extend(view.snapshot.unwrap_or_default().problems);
         }
         let moved = host != self.desired.host;
-        let desired = Desired::new(&self.config, wanted, host);
+        let desired = Desired::new(&self.config, wanted, host, &self.desired.uplinks);
         let before = std::mem::replace(&mut self.desired, desired);
         let before = self.settled.then_some(before);
         for name in &self.desired.missing {

@@ -38,6 +38,30 @@ fn renamed_in_a_loop_under_traffic() {
 }
 
 #[test]
+fn an_uplink_that_is_down_for_a_while_keeps_its_programs() {
+    let lab = Lab::new();
+    let datapath = Datapath::start_on(&lab, "uplinks = \"auto\"", load::PORTS);
+    talk::serve(&lab.container, "0.0.0.0:80");
+    let mut held = Talk::open(&lab.lan, "203.0.113.2:8080").unwrap();
+    let looks = || {
+        let status = datapath.cli(&["status", "--json"]).stdout;
+        let status: serde_json::Value = serde_json::from_slice(&status).unwrap();
+        status["service"]["reconciliations"].as_u64().unwrap()
+    };
+    let before = looks();
+    lab.host.ip("link set eth0 down");
+    // It has no routes then, and the service has seen that.
+    healed("it looked again", || looks() > before);
+    assert_eq!(
+        lab.host.classifiers("eth0"),
+        ["uplink_ingress", "uplink_egress"]
+    );
+    lab.host.ip("link set eth0 up");
+    held.ask().expect("the first packet finds the program");
+    assert!(reaches(&lab));
+}
+
+#[test]
 fn another_mtu_is_no_fault() {
     let lab = Lab::new();
     let _datapath = Datapath::start(&lab, load::PORTS);
