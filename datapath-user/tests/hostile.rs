@@ -166,8 +166,6 @@ fn sample() -> String {
 }
 
 fn load(text: &str) -> Result<Config, String> {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("datapath.toml");
-    fs::write(&path, text).unwrap();
-    Config::load(&path).map_err(|error| error.to_string())
+    let path = Path::new("datapath.toml");
+    Config::parse(path, text).map_err(|error| error.to_string())
 }

@@ -7,6 +7,7 @@
 //! | [`package`] | a Debian package |
 //! | [`check`] | formatting, lints, licences, the rules of the house |
 //! | [`test`] | every test, or the long ones, with the test runner's own summary at the end |
+//! | [`fuzz`] | made-up input, as long as one likes |
 //! | [`bench`] | measures against what the program takes the place of |
 //! | [`demo`] | the whole promise, on real traffic |
 //! | [`exec`], [`step`] | run a command; show that a long one is alive |
@@ -22,6 +23,7 @@ pub mod build;
 pub mod check;
 pub mod demo;
 pub mod exec;
+pub mod fuzz;
 pub mod machine;
 pub mod package;
 pub mod setup;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use xtask::{bench, build, check, demo, exec::Reported, package, setup, test};
+use xtask::{bench, build, check, demo, exec::Reported, fuzz, package, setup, test};
 
 /// The tasks of the datapath project.
 #[derive(Parser)]
@@ -30,6 +30,8 @@ enum Task {
     Test(test::Arguments),
     /// Runs the long tests: upgrades, faults and churn by the hundred, under load; needs root.
     Soak(test::Arguments),
+    /// Feeds what reads text and bytes from outside with input that libFuzzer makes up.
+    Fuzz(fuzz::Arguments),
     /// Measures against iptables, nftables and docker-proxy; needs root.
     Bench(bench::Arguments),
 }
@@ -44,6 +46,7 @@ impl Task {
             Self::Check(arguments) => check::run(arguments),
             Self::Test(arguments) => test::run(arguments),
             Self::Soak(arguments) => test::soak(arguments),
+            Self::Fuzz(arguments) => fuzz::run(arguments),
             Self::Bench(arguments) => bench::run(arguments),
         }
     }

@@ -13,9 +13,12 @@ use axum::{
 use hyper::body::Body as _;
 use tokio::{net::UnixListener, sync::Semaphore, time};
 
-use super::door::{self, Peer};
-use super::types::{
-    AllowSpec, Changed, PublishSpec, Refusal, RefusalKind, Refused, Status, UnpublishSpec,
+use super::{
+    bounds::{Entries, Turn},
+    door::{self, Peer},
+    types::{
+        AllowSpec, Changed, PublishSpec, Refusal, RefusalKind, Refused, Status, UnpublishSpec,
+    },
 };
 use crate::{
     config::{
@@ -26,8 +29,8 @@ use crate::{
     service::Handle,
 };
 
-/// Bytes of a request's body: room for every port of the host, one entry each.
-const BODY: usize = 16 << 20;
+/// Bytes of a request's body: room for every port of the host, one entry each. Ranges take less.
+const BODY: usize = 4 << 20;
 /// Bytes of a body that is nothing special. Only one larger one is taken in at a time: what clients can make the
 /// service hold in memory is bounded, however many they are.
 const SMALL: u64 = 64 << 10;
@@ -46,6 +49,7 @@ pub async fn serve(listener: UnixListener, handle: Handle) -> io::Result<()> {
             axum::routing::post(publish).patch(allow).delete(unpublish),
         )
         .layer(DefaultBodyLimit::max(BODY))
+        .layer(Extension(Turn::new()))
         .layer(middleware::from_fn_with_state(
             Arc::new(Semaphore::new(1)),
             queue,
@@ -108,12 +112,14 @@ async fn status(State(handle): State<Handle>) -> Result<Json<Status>, Refusal> {
 async fn publish(
     State(handle): State<Handle>,
     Extension(peer): Extension<Peer>,
-    specs: Result<Json<Vec<PublishSpec>>, JsonRejection>,
+    Extension(turn): Extension<Turn>,
+    specs: Result<Json<Entries<PublishSpec>>, JsonRejection>,
 ) -> Result<Json<Changed>, Refusal> {
     let specs = body(specs)?;
+    let places = places(specs.iter().map(|spec| &spec.listen))?;
+    let _turn = turn.of(places.iter().copied()).await?;
     let mut publications = Vec::new();
-    for (index, spec) in specs.iter().enumerate() {
-        let listen = parse(index, "listen", &spec.listen)?;
+    for (index, (spec, listen)) in specs.iter().zip(places).enumerate() {
         let to = parse(index, "to", &spec.to)?;
         let allow = read_list(index, spec.allow.as_deref())?;
         let source = (Source::Api, "api");
@@ -136,12 +142,14 @@ async fn publish(
 async fn allow(
     State(handle): State<Handle>,
     Extension(peer): Extension<Peer>,
-    specs: Result<Json<Vec<AllowSpec>>, JsonRejection>,
+    Extension(turn): Extension<Turn>,
+    specs: Result<Json<Entries<AllowSpec>>, JsonRejection>,
 ) -> Result<Json<Changed>, Refusal> {
     let specs = body(specs)?;
+    let places = places(specs.iter().map(|spec| &spec.listen))?;
+    let _turn = turn.of(places.iter().copied()).await?;
     let mut lists = Vec::new();
-    for (index, spec) in specs.iter().enumerate() {
-        let listen = parse(index, "listen", &spec.listen)?;
+    for (index, (spec, listen)) in specs.iter().zip(places).enumerate() {
         let list = read_list(index, spec.allow.as_deref())?
             .map(|list| for_port(&list, listen.addr))
             .transpose()
@@ -156,12 +164,14 @@ async fn allow(
 async fn unpublish(
     State(handle): State<Handle>,
     Extension(peer): Extension<Peer>,
-    specs: Result<Json<Vec<UnpublishSpec>>, JsonRejection>,
+    Extension(turn): Extension<Turn>,
+    specs: Result<Json<Entries<UnpublishSpec>>, JsonRejection>,
 ) -> Result<Json<Changed>, Refusal> {
     let specs = body(specs)?;
+    let places = places(specs.iter().map(|spec| &spec.listen))?;
+    let _turn = turn.of(places.iter().copied()).await?;
     let mut listens = Vec::new();
-    for (index, spec) in specs.iter().enumerate() {
-        let listen = parse(index, "listen", &spec.listen)?;
+    for (spec, listen) in specs.iter().zip(places) {
         listens.extend(expand_listen(&listen, spec.protocol));
     }
     let ports = handle.unpublish(listens).await?;
@@ -169,8 +179,8 @@ async fn unpublish(
     Ok(Json(Changed { ports }))
 }
 
-fn body<T>(body: Result<Json<T>, JsonRejection>) -> Result<T, Refusal> {
-    let Json(body) = body.map_err(|rejection| {
+fn body<T>(body: Result<Json<Entries<T>>, JsonRejection>) -> Result<Vec<T>, Refusal> {
+    let Json(Entries(body)) = body.map_err(|rejection| {
         let kind = if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
             RefusalKind::TooLarge
         } else {
@@ -179,6 +189,14 @@ fn body<T>(body: Result<Json<T>, JsonRejection>) -> Result<T, Refusal> {
         Refusal::new(kind, rejection.body_text())
     })?;
     Ok(body)
+}
+
+/// Where the entries listen.
+fn places(texts: impl Iterator<Item: AsRef<str>>) -> Result<Vec<AddrPorts>, Refusal> {
+    let parsed = texts.enumerate();
+    parsed
+        .map(|(index, text)| parse(index, "listen", text.as_ref()))
+        .collect()
 }
 
 fn parse(index: usize, field: &str, value: &str) -> Result<AddrPorts, Refusal> {

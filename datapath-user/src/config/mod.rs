@@ -222,7 +222,15 @@ impl Config {
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let text = fs::read_to_string(path)
             .map_err(|error| ConfigError::new(path, None, format!("cannot be read: {error}")))?;
-        file::parse(path, &text)
+        Self::parse(path, &text)
+    }
+
+    /// Reads a file's text. `path` is what complaints call it.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        file::parse(path, text)
     }
 
     /// Reads the file that was named, else the default one, which need not exist.

@@ -62,6 +62,15 @@ pub struct Snapshot {
     pub problems: Vec<String>,
 }
 
+/// What an engine wants that lists these networks and containers, as its API does.
+#[must_use]
+pub fn understand(networks: Value, containers: Value) -> Snapshot {
+    let list = |listed| serde_json::from_value(listed).unwrap_or_default();
+    let (networks, _) = answers::each(list(networks));
+    let (containers, _) = answers::each(list(containers));
+    translate::snapshot(&networks, &containers, &HashMap::new())
+}
+
 /// What is known of the engine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct View {

@@ -39,7 +39,10 @@ pub(super) fn read(
     bridges: &HashMap<&str, Modes>,
     gateway: Option<&Addresses>,
 ) -> Published {
-    let owner = short(container.id.as_deref().unwrap_or_default());
+    let mut owner = short(container.id.as_deref().unwrap_or_default());
+    if owner.is_empty() {
+        "nameless".clone_into(&mut owner);
+    }
     let places = places(container, bridges, gateway);
     let (listed, odd) = ports(container);
     let (mut published, mut everywhere) = (Vec::new(), Vec::new());

@@ -224,3 +224,17 @@ fn odd_data_is_left_out_and_said_on_one_line() {
         assert!(!problem.contains(char::is_control), "{problem}");
     }
 }
+
+#[test]
+fn a_container_without_an_id_has_an_owner_that_can_be_named() {
+    for id in ["", r#""Id":"","#, r#""Id":"\u0007","#] {
+        let snapshot = read(
+            NETWORKS,
+            &CONTAINERS.replace(r#""Id":"c0ffee0000001111222233334444","#, id),
+        );
+        assert!(!snapshot.publications.is_empty());
+        for port in snapshot.publications {
+            assert_eq!(port.owner, "nameless");
+        }
+    }
+}
