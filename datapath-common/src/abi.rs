@@ -79,7 +79,7 @@ abi! {
 abi_of_both! {
     Tuple = 16, 40;
     Endpoints = 12, 36;
-    Flow = 80, 104;
+    Flow = 120, 144;
     BindingKey = 8, 20;
     Binding = 32, 44;
     AllowKey = 8, 20;

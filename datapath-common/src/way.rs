@@ -86,7 +86,8 @@ pub struct HopKey<F: Family> {
 /// The next hop for an endpoint's packets to one address outside.
 ///
 /// It is noted in two steps: an endpoint's port says that the packet came as it should, and the uplink
-/// how it left.
+/// how it left. An established flow keeps its own copy ([`crate::conntrack::Flow::hop`]), and so do flows towards an
+/// endpoint: there `uplink` is the endpoint's port, and `port` and `gateway` say nothing.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hop {
@@ -102,8 +103,8 @@ pub struct Hop {
     pub frame: [Mac; 2],
     /// What the endpoint addresses its frames to.
     pub gateway: Mac,
-    /// Always 0.
-    pub zero: u16,
+    /// Of a flow's next hop: the MTU of the interface there, or the most that fits here. Else 0.
+    pub mtu: u16,
 }
 
 impl Hop {
@@ -115,7 +116,7 @@ impl Hop {
         uplink: 0,
         frame: [[0; 6]; 2],
         gateway: [0; 6],
-        zero: 0,
+        mtu: 0,
     };
 
     /// Whether the uplink was seen lately.

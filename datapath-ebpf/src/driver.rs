@@ -7,17 +7,32 @@
 
 use datapath_common::{
     family::Family,
+    proto,
     reason::{Outcome, Reason},
     tuple::Direction,
 };
 
 use crate::{
-    bpf, flow, forward, guard,
+    bpf,
+    fast::{self, Fast},
+    flow, forward, guard,
     maps::{self, Maps, Work},
     nat::{publish, rewrite},
     packet::{Packet, xdp::Xdp},
-    parse::{Headers, Kind, Parse, parse},
+    parse::{Headers, Kind, Parse, parse, pseudo_header},
 };
+
+/// The fast path, for datagrams alone as in [`into_endpoint`].
+#[inline(never)]
+pub fn hurry<F: Fast>(packet: &mut Xdp) -> Option<Reason> {
+    guard::frame(packet).ok()?;
+    fast::pass::<Xdp, F>(packet, Direction::ToEndpoint, |packet, plain, port| {
+        plain.tuple.protocol == proto::UDP
+            && plain.udp_checksum
+                != pseudo_header(&plain.tuple.endpoints(), proto::UDP, plain.payload)
+            && packet.leave_by(port)
+    })
+}
 
 /// What became of the packet, unless it is the stack's.
 #[inline(never)]
@@ -46,7 +61,7 @@ pub fn meet<F: Maps + Parse>(packet: &mut Xdp) -> Option<Reason> {
 #[inline(always)]
 fn into_endpoint<F: Maps>(
     packet: &mut Xdp,
-    work: &Work<F>,
+    work: &mut Work<F>,
     flow: flow::Established<F>,
     now: u64,
 ) -> Option<Reason> {
@@ -56,14 +71,16 @@ fn into_endpoint<F: Maps>(
         return None;
     }
     let endpoint = maps::endpoint::<F>(&work.to.dst)?;
-    if !forward::is_plain(headers)
-        || !forward::may_go_on(packet, headers, endpoint.port).ok()?
-        || is_unfinished(packet, headers)
-        || !packet.leave_by(endpoint.port)
-    {
+    if !forward::is_plain(headers) || is_unfinished(packet, headers) {
+        return None;
+    }
+    let mtu = forward::may_go_on(packet, headers, endpoint.port).ok()??;
+    if !packet.leave_by(endpoint.port) {
         return None;
     }
     flow.follow(headers, Direction::ToEndpoint, now);
+    forward::note_endpoint(&mut work.hop, endpoint, mtu, now);
+    flow::keep_hop(&work.headers, Direction::ToEndpoint, &work.hop);
     let sent = rewrite::apply(packet, headers, &work.to)
         .and_then(|()| forward::one_hop_less(packet, headers))
         .and_then(|()| packet.write(0, &forward::in_words(endpoint.frame())));

@@ -34,21 +34,48 @@ pub fn is_allowed<F: Family>() -> bool {
 }
 
 /// Into the endpoint that has `work.to.dst`, at once, if it is known where it is. Otherwise the stack takes it
-/// there.
+/// there. Says whether it was sent, by `work.hop`.
 #[inline(always)]
-pub fn to_endpoint<P: Buffered, F: Maps>(packet: &mut P, work: &Work<F>) -> Result<(), Reason> {
+pub fn to_endpoint<P: Buffered, F: Maps>(
+    packet: &mut P,
+    work: &mut Work<F>,
+    now: u64,
+) -> Result<bool, Reason> {
     if !is_allowed::<F>() || !is_plain(&work.headers) {
-        return Ok(());
+        return Ok(false);
     }
     let Some(endpoint) = maps::endpoint::<F>(&work.to.dst) else {
-        return Ok(());
+        return Ok(false);
     };
-    if !may_go_on(packet, &work.headers, endpoint.port)? {
-        return Ok(());
-    }
+    let Some(mtu) = may_go_on(packet, &work.headers, endpoint.port)? else {
+        return Ok(false);
+    };
     one_hop_less(packet, &work.headers)?;
     packet.write(0, &in_words(endpoint.frame()))?;
-    packet.redirect_peer(endpoint.port)
+    packet.redirect_peer(endpoint.port)?;
+    note_endpoint(&mut work.hop, endpoint, mtu, now);
+    Ok(true)
+}
+
+/// Writes down the hop into an endpoint, as an established flow keeps it.
+///
+/// Verifier: a sub-program, so that what it keeps on the stack is its own.
+#[inline(never)]
+pub fn note_endpoint(hop: &mut Hop, endpoint: &Endpoint, mtu: u32, now: u64) {
+    *hop = Hop {
+        seen: now,
+        generation: maps::generation(slots::WAYS),
+        uplink: endpoint.port,
+        frame: endpoint.frame(),
+        mtu: at_most(mtu),
+        ..Hop::NONE
+    };
+}
+
+/// An MTU in sixteen bits.
+#[inline(always)]
+fn at_most(mtu: u32) -> u16 {
+    mtu.min(u32::from(u16::MAX)) as u16
 }
 
 /// Out of the bridge that leads to `work.to.dst`, which the kernel's neighbour table resolves. For packets
@@ -83,10 +110,10 @@ pub fn to_hop<P: Buffered, F: Family>(
     packet.redirect(hop.uplink)
 }
 
-/// The next hop for a packet that came in by an endpoint's port, if the packet came as it should, the hop was
-/// seen lately, and the packet can go there.
+/// Finds the next hop for a packet that came in by an endpoint's port, if the packet came as it should, the hop was
+/// seen lately, and the packet can go there. It is in `work.hop` then.
 #[inline(always)]
-pub fn hop<P: Packet, F: Maps>(packet: &P, work: &mut Work<F>, now: u64) -> Option<&'static Hop> {
+pub fn hop<P: Packet, F: Maps>(packet: &P, work: &mut Work<F>, now: u64) -> Option<()> {
     if !is_plain(&work.headers) {
         return None;
     }
@@ -101,10 +128,13 @@ pub fn hop<P: Packet, F: Maps>(packet: &P, work: &mut Work<F>, now: u64) -> Opti
     let frame: [Mac; 2] = packet.read(0).ok()?;
     match found {
         Some(hop) if hop.generation == generation && hop.port == packet.ifindex() => {
-            let goes = hop.is_fresh(now)
-                && hop.gateway == frame[0]
-                && may_go_on(packet, &work.headers, hop.uplink).ok()?;
-            goes.then_some(hop)
+            if !hop.is_fresh(now) || hop.gateway != frame[0] {
+                return None;
+            }
+            let mtu = may_go_on(packet, &work.headers, hop.uplink).ok()??;
+            work.hop = *hop;
+            work.hop.mtu = at_most(mtu);
+            Some(())
         }
         _ => {
             let endpoint = maps::endpoint::<F>(&key.src)?;
@@ -168,15 +198,18 @@ pub fn is_plain<F: Family>(headers: &Headers<F>) -> bool {
     transport && !headers.fragmented && headers.l4 - headers.l3 == F::HEADER
 }
 
-/// Whether the packet has a hop left to live, and fits the interface, which is still there.
+/// The MTU of the interface, if that is still there, the packet fits, and has a hop left to live.
 #[inline(always)]
 pub fn may_go_on<P: Packet, F: Family>(
     packet: &P,
     headers: &Headers<F>,
     ifindex: u32,
-) -> Result<bool, Reason> {
+) -> Result<Option<u32>, Reason> {
     let hops: u8 = packet.read(headers.l3 + F::HOP_LIMIT)?;
-    Ok(hops > 1 && packet.fits(ifindex))
+    if hops <= 1 {
+        return Ok(None);
+    }
+    Ok(packet.fits(ifindex))
 }
 
 /// Counts the hop limit (IPv4's time to live) down. A packet that has no hop left ends here.
@@ -190,16 +223,22 @@ pub fn one_hop_less<P: Packet, F: Family>(
     if old <= 1 {
         return Err(Reason::HopLimit);
     }
-    // It is the first byte of its 16-bit word in IPv4, and the second in IPv6.
-    let word = |limit: u8| match F::HOP_LIMIT % 2 {
-        0 => u32::from_ne_bytes([limit, 0, 0, 0]),
-        _ => u32::from_ne_bytes([0, limit, 0, 0]),
-    };
-    let difference = checksum::difference(&[word(old)], &[word(old - 1)]);
+    let difference = counted_down::<F>(old);
     if F::HEADER_CHECKSUM {
         packet.mend_header_checksum(headers.l3 + HEADER_CHECKSUM, difference)?;
     } else {
         packet.add_to_sum(difference);
     }
     packet.write(offset, &(old - 1))
+}
+
+/// What counting a hop limit down adds to a sum that covers it.
+#[inline(always)]
+pub fn counted_down<F: Family>(old: u8) -> u32 {
+    // It is the first byte of its 16-bit word in IPv4, and the second in IPv6.
+    let word = |limit: u8| match F::HOP_LIMIT % 2 {
+        0 => u32::from_ne_bytes([limit, 0, 0, 0]),
+        _ => u32::from_ne_bytes([0, limit, 0, 0]),
+    };
+    checksum::difference(&[word(old)], &[word(old.wrapping_sub(1))])
 }

@@ -12,6 +12,7 @@
 mod alarm;
 mod bpf;
 mod driver;
+mod fast;
 mod flow;
 mod forward;
 mod guard;

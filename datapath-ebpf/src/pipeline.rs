@@ -7,6 +7,9 @@
 //! | uplink, egress | [`to_world`]: masquerade, answers from published ports, the leak guard |
 //! | endpoint's port, ingress | [`shortcut`]: known flows out by the uplink at once, all else to the bridge |
 //! | bridge, ingress | [`from_endpoint`]: who may talk to whom; published ports asked for by endpoints |
+//!
+//! Before the first, second and fourth stands the fast path ([`fast`]), which takes the plain packets of established
+//! flows and leaves all others to the bodies named here, untouched.
 
 use datapath_common::{
     family::{Family as _, V4, V6},
@@ -15,7 +18,9 @@ use datapath_common::{
 };
 
 use crate::{
-    bpf, driver, flow, forward, guard,
+    bpf, driver, fast,
+    flow::{self, Tier},
+    forward, guard,
     maps::Maps,
     nat::{fragment, hairpin, icmp_error, masquerade, nat64::Across, own, publish, rewrite},
     packet::{Buffered, Packet as _, reshape::Reshape, xdp::Xdp},
@@ -27,8 +32,12 @@ use crate::{
 #[inline(always)]
 pub fn uplink_xdp(mut packet: Xdp) -> u32 {
     let done = match packet.ethertype() {
-        V4::ETHERTYPE => driver::meet::<V4>(&mut packet),
-        V6::ETHERTYPE => driver::meet::<V6>(&mut packet),
+        V4::ETHERTYPE => {
+            driver::hurry::<V4>(&mut packet).or_else(|| driver::meet::<V4>(&mut packet))
+        }
+        V6::ETHERTYPE => {
+            driver::hurry::<V6>(&mut packet).or_else(|| driver::meet::<V6>(&mut packet))
+        }
         _ => None,
     };
     match done {
@@ -41,8 +50,14 @@ pub fn uplink_xdp(mut packet: Xdp) -> u32 {
 #[inline(always)]
 pub fn uplink_ingress<P: Reshape>(mut packet: P) -> i32 {
     let reason = match packet.ethertype() {
-        V4::ETHERTYPE => from_world::<P, V4>(&mut packet),
-        V6::ETHERTYPE => from_world::<P, V6>(&mut packet),
+        V4::ETHERTYPE => match fast::inward::<P, V4>(&mut packet) {
+            Some(reason) => reason,
+            None => from_world::<P, V4>(&mut packet),
+        },
+        V6::ETHERTYPE => match fast::inward::<P, V6>(&mut packet) {
+            Some(reason) => reason,
+            None => from_world::<P, V6>(&mut packet),
+        },
         _ => Reason::NotIp,
     };
     report::finish(&packet, reason)
@@ -80,8 +95,12 @@ pub fn veth_ingress<P: Buffered>(mut packet: P) -> i32 {
         return report::go_on(&packet);
     }
     let sent = match packet.ethertype() {
-        V4::ETHERTYPE => shortcut::<P, V4>(&mut packet),
-        V6::ETHERTYPE => shortcut::<P, V6>(&mut packet),
+        V4::ETHERTYPE => {
+            fast::outward::<P, V4>(&mut packet).or_else(|| shortcut::<P, V4>(&mut packet))
+        }
+        V6::ETHERTYPE => {
+            fast::outward::<P, V6>(&mut packet).or_else(|| shortcut::<P, V6>(&mut packet))
+        }
         _ => None,
     };
     match sent {
@@ -116,22 +135,26 @@ fn arrive<P: Reshape, F: Across>(packet: &mut P) -> Result<Reason, Reason> {
         Kind::Error => return icmp_error::inward(packet, work),
         Kind::Tcp | Kind::Udp | Kind::Query => {}
     }
-    let mut reason = Reason::Flow;
-    if flow::find(&work.headers, Direction::ToEndpoint, 0, &mut work.to, now).is_none() {
+    let tier = flow::find(&work.headers, Direction::ToEndpoint, 0, &mut work.to, now);
+    if tier.is_none() {
         guard::arriving(&work.headers)
             .and_then(|()| publish::open(work, now))
             .map_err(|reason| {
                 fragment::leave_alone(&work.headers, Direction::ToEndpoint, reason, now)
             })?;
-        reason = Reason::Publish;
     }
     if F::is_foreign(&work.to.dst) {
-        return Ok(F::to_endpoint(packet, work, reason == Reason::Publish));
+        return Ok(F::to_endpoint(packet, work, tier.is_none()));
     }
     fragment::remember(&work.headers, Direction::ToEndpoint, &work.to, now);
     rewrite::apply(packet, &work.headers, &work.to)?;
-    forward::to_endpoint(packet, work)?;
-    Ok(reason)
+    if forward::to_endpoint(packet, work, now)? && tier == Some(Tier::Established) {
+        flow::keep_hop(&work.headers, Direction::ToEndpoint, &work.hop);
+    }
+    Ok(match tier {
+        Some(_) => Reason::Flow,
+        None => Reason::Publish,
+    })
 }
 
 #[inline(never)]
@@ -195,16 +218,20 @@ fn shortcut<P: Buffered, F: Maps + Parse>(packet: &mut P) -> Option<Reason> {
     let work = F::work()?;
     parse::<P, F>(packet, &mut work.headers).ok()?;
     let now = bpf::now();
-    let hop = forward::hop(packet, work, now)?;
-    flow::find(
+    forward::hop(packet, work, now)?;
+    let uplink = work.hop.uplink;
+    let tier = flow::find(
         &work.headers,
         Direction::FromEndpoint,
-        hop.uplink,
+        uplink,
         &mut work.to,
         now,
     )?;
+    if tier == Tier::Established {
+        flow::keep_hop(&work.headers, Direction::FromEndpoint, &work.hop);
+    }
     let sent = rewrite::apply(packet, &work.headers, &work.to)
-        .and_then(|()| forward::to_hop(packet, &work.headers, hop));
+        .and_then(|()| forward::to_hop(packet, &work.headers, &work.hop));
     Some(sent.err().unwrap_or(Reason::Flow))
 }
 

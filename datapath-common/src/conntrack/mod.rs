@@ -10,6 +10,7 @@ use crate::{
     proto,
     settings::slots,
     tuple::{Direction, Endpoints, Tuple},
+    way::Hop,
 };
 
 /// One direction of a flow.
@@ -53,6 +54,8 @@ pub struct Flow<F: Family> {
     /// `CLOCK_MONOTONIC`; 0 for a flow without one. In the answers' entry of a flow between the families, which has
     /// no mapping: see [`Flow::way_out`].
     pub mapping_due: u32,
+    /// Where packets of this direction go without the stack, and until when that holds without being looked at again.
+    pub hop: Hop,
 }
 
 impl<F: Family> Flow<F> {
@@ -85,6 +88,7 @@ impl<F: Family> Flow<F> {
         address_generation: 0,
         acknowledged: 0,
         mapping_due: 0,
+        hop: Hop::NONE,
     };
 
     /// Of the answers' entry of a flow between the families ([`crate::nat64`]): the interface that its first packet

@@ -1,10 +1,11 @@
 //! One lookup: the flow that a packet belongs to, if it lives.
 
 use datapath_common::{
-    conntrack::Flow,
+    conntrack::{Flow, timeouts::SECOND},
     family::Family,
     settings::{Settings, slots},
     tuple::{Direction, Endpoints, Tuple},
+    way::{HOP_LIFETIME, Hop},
 };
 
 use super::track;
@@ -21,7 +22,7 @@ pub enum Tier {
 }
 
 /// Finds the packet's flow, follows its state, and writes to `to` what the packet's addresses and ports
-/// become. `uplink` is the one that a packet from an endpoint leaves by.
+/// become. `uplink` is the one that a packet from an endpoint leaves by. Says where the flow was.
 #[inline(never)]
 pub fn find<F: Maps>(
     headers: &Headers<F>,
@@ -29,7 +30,7 @@ pub fn find<F: Maps>(
     uplink: u32,
     to: &mut Endpoints<F>,
     now: u64,
-) -> Option<()> {
+) -> Option<Tier> {
     let tuple = Tuple::new(&headers.endpoints, headers.protocol, direction);
     let (entry, tier) = match F::flows().get_ptr_mut(&tuple) {
         Some(entry) => (entry, Tier::Established),
@@ -47,10 +48,25 @@ pub fn find<F: Maps>(
     if tier == Tier::Half && F::half().get_ptr(&tuple) != Some(entry.cast_const()) {
         // SAFETY: copied at once.
         *to = unsafe { &*F::flows().get_ptr(&tuple)? }.to;
-        return Some(());
+        return Some(tier);
     }
     track::track(flow, headers, &tuple, direction, tier, now);
-    Some(())
+    Some(tier)
+}
+
+/// Keeps in an established flow where its packets go without the stack, for the fast path (`fast.rs`): that one does
+/// not ask whether the flow has been idle for too long, so one that may be over before the hop is keeps none.
+#[inline(never)]
+pub fn keep_hop<F: Maps>(headers: &Headers<F>, direction: Direction, hop: &Hop) {
+    let tuple = Tuple::new(&headers.endpoints, headers.protocol, direction);
+    let (Some(entry), Some(settings)) = (F::flows().get_ptr_mut(&tuple), SETTINGS.get(0)) else {
+        return;
+    };
+    // SAFETY: as in `find`.
+    let flow = unsafe { &mut *entry };
+    if flow.timeout(&settings.timeouts) >= HOP_LIFETIME * SECOND {
+        flow.hop = *hop;
+    }
 }
 
 /// What is known of a packet's flow by a look that changes nothing.
@@ -110,7 +126,7 @@ pub fn is_alive<F: Maps>(flow: &Flow<F>, direction: Direction, tier: Tier, now: 
 
 /// Whether the binding and the address that the flow depends on are those it was opened with.
 #[inline(always)]
-fn is_current<F: Maps>(flow: &Flow<F>) -> bool {
+pub fn is_current<F: Maps>(flow: &Flow<F>) -> bool {
     (flow.binding == slots::NOBODY || maps::generation(flow.binding) == flow.binding_generation)
         && (flow.address == slots::NOBODY
             || maps::generation(flow.address) == flow.address_generation)

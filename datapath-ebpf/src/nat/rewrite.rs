@@ -56,8 +56,14 @@ pub fn apply<P: Packet, F: Family>(
 /// Source and destination port as they lie in the header.
 #[inline(always)]
 pub fn ports<F: Family>(endpoints: &Endpoints<F>) -> u32 {
-    let [a, b] = endpoints.sport.to_be_bytes();
-    let [c, d] = endpoints.dport.to_be_bytes();
+    in_header(endpoints.sport, endpoints.dport)
+}
+
+/// Two ports likewise.
+#[inline(always)]
+pub fn in_header(sport: u16, dport: u16) -> u32 {
+    let [a, b] = sport.to_be_bytes();
+    let [c, d] = dport.to_be_bytes();
     u32::from_ne_bytes([a, b, c, d])
 }
 

@@ -69,8 +69,10 @@ pub trait Packet {
     /// Adds a change that no checksum in the packet makes up for to the sum that the network card made of the
     /// whole packet, if it made one (`CHECKSUM_COMPLETE`).
     fn add_to_sum(&mut self, difference: u32);
-    /// Whether an interface exists and takes packets of this size, cut in segments if it is a train of them.
-    fn fits(&self, ifindex: u32) -> bool;
+    /// The MTU of an interface that exists and takes packets of this size, cut in segments if it is a train of them.
+    fn fits(&self, ifindex: u32) -> Option<u32>;
+    /// The frame's first bytes, if so many lie in one piece.
+    fn head(&self, length: usize) -> Option<Head>;
     /// Tells the service's log that it was dropped.
     fn log(&self, reason: Reason);
     /// Whether it was here before, and went back into the queue ([`Buffered::requeue`]).
@@ -94,8 +96,6 @@ pub trait Buffered: Packet {
     fn redirect(&mut self, ifindex: u32) -> Result<(), Reason>;
     /// Sends it into the other network namespace that a veth interface's peer is in, as if it had arrived there.
     fn redirect_peer(&mut self, ifindex: u32) -> Result<(), Reason>;
-    /// Whether it was sent somewhere.
-    fn is_redirected(&self) -> bool;
     /// Whether [`Buffered::redirect`] sent it here. Asking takes the mark off.
     fn is_handed_over(&mut self) -> bool;
     /// Puts it at the end of the queue of the interface that it came in by, marked with `since`, so that this hook
@@ -131,6 +131,46 @@ pub struct SocketTuple<F: Family> {
     pub sport: u16,
     /// Destination port, network order.
     pub dport: u16,
+}
+
+/// A frame's first bytes, read and written in place: one comparison for all of them. Whatever changes the packet by
+/// way of the kernel's helpers ends it (the verifier sees to that).
+pub struct Head {
+    start: *mut u8,
+    length: usize,
+}
+
+impl Head {
+    #[inline(always)]
+    fn new(start: usize, end: usize, length: usize) -> Option<Self> {
+        (start + length <= end).then_some(Self {
+            start: start as *mut u8,
+            length,
+        })
+    }
+
+    #[inline(always)]
+    fn place<T>(&self, offset: u32) -> *mut T {
+        let offset = offset as usize;
+        // Of two constants: a place beyond would be a panic that is reached, which no kernel loads.
+        assert!(offset + size_of::<T>() <= self.length);
+        // SAFETY: within the bytes that are there.
+        unsafe { self.start.add(offset).cast() }
+    }
+
+    /// Reads a header of plain bytes.
+    #[inline(always)]
+    pub fn get<T: Copy>(&self, offset: u32) -> T {
+        // SAFETY: the place is there, and the types read are plain bytes.
+        unsafe { load(self.place(offset)) }
+    }
+
+    /// Writes one.
+    #[inline(always)]
+    pub fn put<T: Copy>(&self, offset: u32, value: &T) {
+        // SAFETY: as above, and the packet is this program's own while it runs.
+        unsafe { store(self.place(offset), value) };
+    }
 }
 
 /// Where a header lies between a packet's two ends; `None` for one beyond.

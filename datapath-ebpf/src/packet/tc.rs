@@ -25,7 +25,7 @@ use datapath_common::{
     reason::{Outcome, Reason},
 };
 
-use super::{Buffered, Covers, Packet, Piece, SocketTuple};
+use super::{Buffered, Covers, Head, Packet, Piece, SocketTuple};
 use crate::parse::ETHERNET;
 
 /// `PACKET_HOST` of include/uapi/linux/if_packet.h.
@@ -223,11 +223,21 @@ impl Packet for Tc {
     }
 
     #[inline(always)]
-    fn fits(&self, ifindex: u32) -> bool {
+    fn fits(&self, ifindex: u32) -> Option<u32> {
         let mut mtu = 0_u32;
         let flags = if self.is_gso() { MTU_CHK_SEGS } else { 0 };
         // SAFETY: the helper writes the interface's MTU there.
-        unsafe { bpf_check_mtu(self.skb().cast(), ifindex, &raw mut mtu, 0, flags) == 0 }
+        let fits =
+            unsafe { bpf_check_mtu(self.skb().cast(), ifindex, &raw mut mtu, 0, flags) == 0 };
+        fits.then_some(mtu)
+    }
+
+    #[inline(always)]
+    fn head(&self, length: usize) -> Option<Head> {
+        // SAFETY: as in `place`.
+        let (start, end) =
+            unsafe { ((*self.skb()).data as usize, (*self.skb()).data_end as usize) };
+        Head::new(start, end, length)
     }
 
     #[inline(always)]
@@ -291,11 +301,6 @@ impl Buffered for Tc {
         // SAFETY: as above.
         let answer = unsafe { bpf_redirect_peer(ifindex, 0) };
         self.redirected(answer)
-    }
-
-    #[inline(always)]
-    fn is_redirected(&self) -> bool {
-        self.redirected
     }
 
     #[inline(always)]

@@ -18,7 +18,7 @@ use datapath_common::{
     way::Mac,
 };
 
-use super::{Covers, Packet};
+use super::{Covers, Head, Packet};
 use crate::{
     maps::{self, FRAME_PORTS},
     parse::ETHERNET,
@@ -166,10 +166,17 @@ impl Packet for Xdp {
     fn add_to_sum(&mut self, _: u32) {}
 
     #[inline(always)]
-    fn fits(&self, ifindex: u32) -> bool {
+    fn fits(&self, ifindex: u32) -> Option<u32> {
         let mut mtu = 0_u32;
         // SAFETY: the helper writes the interface's MTU there.
-        unsafe { bpf_check_mtu(self.ctx.ctx.cast(), ifindex, &raw mut mtu, 0, 0) == 0 }
+        let fits = unsafe { bpf_check_mtu(self.ctx.ctx.cast(), ifindex, &raw mut mtu, 0, 0) == 0 };
+        fits.then_some(mtu)
+    }
+
+    #[inline(always)]
+    fn head(&self, length: usize) -> Option<Head> {
+        let (start, end) = self.ends();
+        Head::new(start, end, length)
     }
 
     #[inline(always)]

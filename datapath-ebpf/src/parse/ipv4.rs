@@ -1,12 +1,12 @@
 //! The IPv4 header (RFC 791, 3.1).
 
 use datapath_common::{
-    family::{Addr4, V4},
+    family::{Addr4, Family as _, V4},
     reason::Reason,
 };
 
-use super::Network;
-use crate::packet::Packet;
+use super::{ETHERNET, Network, plain};
+use crate::packet::{Head, Packet};
 
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -52,5 +52,26 @@ pub(super) fn network<P: Packet>(packet: &P, l3: u32, quoted: bool) -> Result<Ne
         fragment_offset: u32::from(fragment & OFFSET) * 8,
         fragmented: fragment & (OFFSET | MORE_FRAGMENTS) != 0,
         fragment_id: u32::from(u16::from_be(header.id)),
+    })
+}
+
+/// The header in a frame of this length, if it has no options and the packet is whole.
+#[inline(always)]
+pub(super) fn plain(head: &Head, frame: u32) -> Option<plain::Network> {
+    let version_ihl: u8 = head.get(ETHERNET);
+    let total = u32::from(u16::from_be(head.get(ETHERNET + 2)));
+    let fragment = u16::from_be(head.get(ETHERNET + 6));
+    let [hops, protocol]: [u8; 2] = head.get(ETHERNET + V4::HOP_LIMIT);
+    if version_ihl != 0x45
+        || fragment & (OFFSET | MORE_FRAGMENTS) != 0
+        || total < V4::HEADER
+        || total > frame.wrapping_sub(ETHERNET)
+    {
+        return None;
+    }
+    Some(plain::Network {
+        protocol,
+        hops,
+        payload: total - V4::HEADER,
     })
 }

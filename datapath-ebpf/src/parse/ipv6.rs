@@ -6,8 +6,8 @@ use datapath_common::{
     reason::Reason,
 };
 
-use super::Network;
-use crate::packet::Packet;
+use super::{ETHERNET, Network, plain};
+use crate::packet::{Head, Packet};
 
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -84,6 +84,22 @@ pub(super) fn network<P: Packet>(packet: &P, l3: u32, quoted: bool) -> Result<Ne
         return Err(Reason::ExtensionHeaders);
     }
     Ok(network)
+}
+
+/// The header in a frame of this length. One that extensions follow has none of the transports' numbers.
+#[inline(always)]
+pub(super) fn plain(head: &Head, frame: u32) -> Option<plain::Network> {
+    let version: u8 = head.get(ETHERNET);
+    let payload = u32::from(u16::from_be(head.get(ETHERNET + 4)));
+    let [protocol, hops]: [u8; 2] = head.get(ETHERNET + 6);
+    if version >> 4 != 6 || payload > frame.wrapping_sub(ETHERNET + HEADER) {
+        return None;
+    }
+    Some(plain::Network {
+        protocol,
+        hops,
+        payload,
+    })
 }
 
 #[inline(always)]

@@ -3,6 +3,7 @@
 
 mod ipv4;
 mod ipv6;
+pub mod plain;
 mod quoted;
 mod transport;
 
@@ -72,9 +73,7 @@ impl<F: Family> Headers<F> {
     /// What the pseudo-header adds to the transport's checksum.
     #[inline(always)]
     pub fn pseudo_header(&self) -> u16 {
-        let (none, ends) = (F::Addr::UNSPECIFIED, &self.endpoints);
-        let addresses = checksum::add(none.difference(&ends.src), none.difference(&ends.dst));
-        checksum::pseudo_header(addresses, self.protocol, self.payload() as u16)
+        pseudo_header(&self.endpoints, self.protocol, self.payload())
     }
 
     /// The headers once the IP header is the other family's, without options or extensions, and with these addresses.
@@ -129,6 +128,14 @@ impl Parse for V6 {
     fn network<P: Packet>(packet: &P, l3: u32, quoted: bool) -> Result<Network<Self>, Reason> {
         ipv6::network(packet, l3, quoted)
     }
+}
+
+/// What a pseudo-header adds to a checksum. `payload` counts from the transport's header on.
+#[inline(always)]
+pub fn pseudo_header<F: Family>(ends: &Endpoints<F>, protocol: u8, payload: u32) -> u16 {
+    let none = F::Addr::UNSPECIFIED;
+    let addresses = checksum::add(none.difference(&ends.src), none.difference(&ends.dst));
+    checksum::pseudo_header(addresses, protocol, payload as u16)
 }
 
 /// Parses a packet into `headers`, all of which is written.

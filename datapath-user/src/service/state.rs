@@ -249,7 +249,15 @@ impl State {
 
     /// Where it is known what was in force `before`, what does not come from a new desire is somebody else's doing.
     fn bring_about(&mut self, before: Option<&Desired>) -> Result<()> {
-        let changes = reconcile::reconcile(&self.tables, &mut self.generations, &self.desired)?;
+        let changes = reconcile::reconcile(&self.tables, &mut self.generations, &self.desired);
+        if changes
+            .as_ref()
+            .map_or(true, |changes| changes.endpoints > 0)
+        {
+            // Flows keep where their packets go.
+            reconcile::forget_ways(&mut self.generations)?;
+        }
+        let changes = changes?;
         let explained = before.is_none_or(|before| self.desired.explains(&changes, before));
         if !explained {
             warn!(

@@ -16,10 +16,10 @@ use crate::{
 /// The endpoint's Ethernet address.
 const ENDPOINT: [u8; 6] = [0x02, 0, 0, 0, 0, 0x17];
 /// An answered flow's client.
-const CLIENT: u16 = 40000;
+pub(crate) const CLIENT: u16 = 40000;
 
 /// A host that sends past its stack in both families, and knows where the endpoint is.
-fn host() -> Host {
+pub(crate) fn host() -> Host {
     let host = Host::with("forwarding = \"fast\"", "");
     let lab = &host.lab;
     lab.container.ip("link set eth0 address 02:00:00:00:00:17");
@@ -63,7 +63,7 @@ fn host() -> Host {
 }
 
 /// Opens a flow to a published port, and answers it.
-fn open(host: &Host, net: &Net, port: u16) {
+pub(crate) fn open(host: &Host, net: &Net, port: u16) {
     for (hook, frame) in [
         (Hook::Stack, udp(net.world(port), net.host(5300))),
         (Hook::Leaves, udp(net.endpoint(53), net.world(port))),
@@ -72,12 +72,12 @@ fn open(host: &Host, net: &Net, port: u16) {
     }
 }
 
-fn asked(net: &Net) -> Frame {
+pub(crate) fn asked(net: &Net) -> Frame {
     udp(net.world(CLIENT), net.host(5300))
 }
 
 /// A frame as its endpoint gets it: from its gateway, one hop later.
-fn led(frame: Frame) -> Frame {
+pub(crate) fn led(frame: Frame) -> Frame {
     frame.ethernet([ENDPOINT, HOST]).hops(63)
 }
 

@@ -6,6 +6,7 @@ mod checksums;
 mod connection;
 mod disorder;
 mod driver;
+mod fast;
 mod flood;
 mod fragments;
 mod frame;

@@ -149,10 +149,10 @@ fn send<P: Reshape>(packet: &mut P, work: &Work<V6>) -> Reason {
     };
     four.to = to;
     four.headers = work.headers.across(to);
-    let mut sent = forward::to_endpoint(packet, four);
-    if sent.is_ok() && !packet.is_redirected() {
-        sent = forward::to_neighbour(packet, four);
-    }
+    let sent = match forward::to_endpoint(packet, four, bpf::now()) {
+        Ok(false) => forward::to_neighbour(packet, four),
+        sent => sent.map(drop),
+    };
     report::reason(sent.map(|()| Reason::Nat64))
 }
 
@@ -217,7 +217,7 @@ fn find(headers: &Headers<V4>, now: u64) -> Option<()> {
     let work = V6::work()?;
     work.headers = headers.across(headers.endpoints.across()?);
     let direction = Direction::FromEndpoint;
-    flow::find(&work.headers, direction, 0, &mut work.to, now)
+    flow::find(&work.headers, direction, 0, &mut work.to, now).map(drop)
 }
 
 /// Sends an answer on its way to the client.
