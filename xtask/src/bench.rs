@@ -31,7 +31,7 @@ pub struct Arguments {
 }
 
 /// The parts, as the measuring program has them.
-const PARTS: [&str; 5] = ["driver", "users", "ports", "flows", "host"];
+const PARTS: [&str; 6] = ["driver", "users", "ports", "flows", "host", "profile"];
 
 /// Where the figures are kept.
 const DOCS: &str = "docs/benchmarks";

@@ -1,10 +1,11 @@
 //! The cost of the host alone: frames handed in as a network card's driver would, on one CPU, counted where they
 //! arrive.
 
-use std::{net::Ipv4Addr, os::fd::OwnedFd, time::Duration};
+use std::{net::Ipv4Addr, os::fd::OwnedFd, process::Child, time::Duration};
 
 use nix::{
     sched::{CpuSet, sched_setaffinity},
+    sys::signal::{Signal, kill},
     unistd::Pid,
 };
 
@@ -21,6 +22,8 @@ use crate::lab::{Netns, run};
 const DELIVERED: f64 = 0.999;
 /// Flows that are opened and answered in one go: the tables of half-open flows hold more.
 const AT_A_TIME: u32 = 1 << 14;
+/// How long it takes until whoever looks on has begun.
+const WATCHING: Duration = Duration::from_millis(500);
 /// Frames of another host outside, which is reached by way of the LAN host.
 const CLIENT: ([u8; 4], u16) = ([198, 51, 100, 7], 4000);
 /// A server outside, and the endpoint's port that asks it.
@@ -204,12 +207,41 @@ impl<'a> Source<'a> {
 
     /// Nanoseconds for a packet, of `flows` flows in turn.
     pub(super) fn cost(&mut self, flows: u32, frames: u32) -> f64 {
+        self.timed(flows, frames, || None)
+    }
+
+    /// The same of one flow, while a process looks on that is started before and interrupted afterwards.
+    pub(super) fn cost_watched(
+        &mut self,
+        frames: u32,
+        watch: impl FnOnce() -> Child + Send,
+    ) -> f64 {
+        self.timed(1, frames, || {
+            let watcher = watch();
+            std::thread::sleep(WATCHING);
+            Some(watcher)
+        })
+    }
+
+    fn timed(
+        &mut self,
+        flows: u32,
+        frames: u32,
+        watch: impl FnOnce() -> Option<Child> + Send,
+    ) -> f64 {
         let way = self.traffic.way;
         let generator = self.generator(way, self.macs[0], flows);
         let elapsed = self.stage.lab.host.enter(move || {
+            let watcher = watch();
             pin(0);
             let index = generator::ifindex(way.interface).expect("the interface");
-            generator.send(index, frames).expect("frames")
+            let elapsed = generator.send(index, frames).expect("frames");
+            if let Some(mut watcher) = watcher {
+                let pid = Pid::from_raw(watcher.id().cast_signed());
+                kill(pid, Signal::SIGINT).expect("a process that looks on");
+                watcher.wait().expect("its end");
+            }
+            elapsed
         });
         self.sent += u64::from(frames);
         elapsed.as_nanos() as f64 / f64::from(frames)

@@ -15,6 +15,7 @@ mod goals;
 mod host;
 mod peers;
 mod ports;
+mod profile;
 mod results;
 mod stage;
 mod text;
@@ -44,6 +45,8 @@ pub enum Part {
     Flows,
     /// What a packet pays that is none of ours.
     Host,
+    /// Where the time of a packet goes.
+    Profile,
 }
 
 /// How much is measured.
@@ -61,12 +64,13 @@ pub struct Plan {
 
 impl Part {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Driver,
         Self::Users,
         Self::Ports,
         Self::Flows,
         Self::Host,
+        Self::Profile,
     ];
 
     const fn name(self) -> &'static str {
@@ -76,6 +80,7 @@ impl Part {
             Self::Ports => "ports",
             Self::Flows => "flows",
             Self::Host => "host",
+            Self::Profile => "profile",
         }
     }
 
@@ -93,6 +98,7 @@ impl Part {
                     && !matches!(contender, Contender::DatapathKernel)
             }
             Self::Host => matches!(contender, Contender::Datapath),
+            Self::Profile => profile::is_of_interest(contender),
         }
     }
 
@@ -100,7 +106,7 @@ impl Part {
     fn measure(self, contender: Contender, quick: bool) -> Vec<Figure> {
         let config = match self {
             Self::Flows => flows::CONFIG,
-            Self::Driver | Self::Users | Self::Ports | Self::Host => "",
+            Self::Driver | Self::Users | Self::Ports | Self::Host | Self::Profile => "",
         };
         let mut stage = Stage::new(contender, config);
         let frames = if quick { 200_000 } else { 1_000_000 };
@@ -125,6 +131,7 @@ impl Part {
                 flows::measure(&stage, sizes, frames / 2)
             }
             Self::Host => host::measure(&stage, frames),
+            Self::Profile => profile::measure(&stage, frames),
         }
     }
 }
@@ -137,6 +144,10 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(&str)) -> Results {
         .into_iter()
         .filter(|part| plan.parts.contains(part))
     {
+        if part == Part::Profile && !profile::is_possible() {
+            progress("profile: left out, since perf can't look at this machine's CPU");
+            continue;
+        }
         let start = Instant::now();
         let _room = (part == Part::Flows).then(flows::Room::new);
         let mut result = PartResult {

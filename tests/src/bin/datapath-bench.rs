@@ -43,7 +43,11 @@ fn main() -> ExitCode {
         Results::default()
     } else {
         let parts = if arguments.only.is_empty() {
-            Part::ALL.to_vec()
+            // A profile of a minute's look says little.
+            let parts = Part::ALL.into_iter();
+            parts
+                .filter(|part| !arguments.quick || *part != Part::Profile)
+                .collect()
         } else {
             arguments.only
         };

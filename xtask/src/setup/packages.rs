@@ -41,7 +41,7 @@ impl Package {
     }
 }
 
-const PACKAGES: [Package; 28] = [
+const PACKAGES: [Package; 29] = [
     Package::new(
         "bpftool",
         "bpftool",
@@ -92,6 +92,11 @@ const PACKAGES: [Package; 28] = [
         "kmod",
         "modprobe",
         "loads the kernel's modules that the peers need",
+    ),
+    Package::new(
+        "linux-perf",
+        "perf",
+        "where the benchmarks' packets spend their time",
     ),
     Package::new(
         "netcat-openbsd",
