@@ -42,6 +42,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
                 "--package",
                 "datapath-user",
                 "--no-build",
+                // Stripped; what debuggers need goes into datapath.ddeb beside it.
+                "--dbgsym",
                 "--output",
             ])
             .arg(&package),
