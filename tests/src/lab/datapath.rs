@@ -206,8 +206,19 @@ impl Datapath {
     /// Holds it still while something is done that it would put right at once.
     pub fn frozen(&self, work: impl FnOnce()) {
         self.signal("-STOP");
+        // The signal is sent by now; each thread stops when it comes to it.
+        wait_until("the service stands still", || self.is_stopped());
         work();
         self.signal("-CONT");
+    }
+
+    /// Whether all its threads are stopped (proc(5), state T).
+    fn is_stopped(&self) -> bool {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid())).expect("the service runs");
+        tasks.flatten().all(|task| {
+            fs::read_to_string(task.path().join("status"))
+                .is_ok_and(|status| status.contains("\nState:\tT"))
+        })
     }
 
     /// Sends it a signal, as kill(1) calls it.
