@@ -176,6 +176,9 @@ pub fn reconcile(
         }
     }
     for hook in wanted.iter().filter(|hook| !attached.contains(&hook.pin())) {
+        if is_gone(hook.ifindex) {
+            continue;
+        }
         if known.contains(hook) {
             warn!(
                 "{} was taken off {} by somebody else; it is attached again",
@@ -183,10 +186,19 @@ pub fn reconcile(
             );
         }
         let done = attach(ebpf, means, hook, &dir.join(hook.pin()));
+        if done.is_err() && is_gone(hook.ifindex) {
+            continue;
+        }
         result =
             result.and(done.with_context(|| format!("{} on {}", hook.program, hook.interface)));
     }
     result
+}
+
+/// Whether an interface went since the interfaces were looked at, and its programs with it. That is nobody's doing and no
+/// fault: the kernel's message of it is on its way, and with it the next look.
+fn is_gone(ifindex: u32) -> bool {
+    nix::net::if_::if_indextoname(ifindex).is_err()
 }
 
 /// Whether these are attached, but for the ports of endpoints.

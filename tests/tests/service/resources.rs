@@ -197,16 +197,34 @@ fn a_clock_that_is_days_ahead_ends_no_flow() {
         .stderr(Stdio::null())
         .spawn();
     let service = Passing(service.unwrap());
-    wait_for(HEALED, "it serves", || datapath.serving().is_some());
+    let mut process = None;
+    wait_for(HEALED, "it serves", || {
+        process = datapath.serving();
+        process.is_some()
+    });
     // Long enough for it to collect what it takes for dead, twice.
     std::thread::sleep(Duration::from_secs(3));
     held.ask().unwrap();
     assert!(reaches(&lab));
     drop(service);
-    // It ends with its parent, a moment later.
-    wait_for(HEALED, "it is gone", || datapath.serving().is_none());
+    // It ends with its parent, a moment later, and answers no more before it has let go of its lock.
+    wait_for(HEALED, "it is gone", || has_ended(process.unwrap()));
     datapath.restart();
     held.ask().unwrap();
+}
+
+/// Whether a process has given everything back, if not its number.
+fn has_ended(process: u32) -> bool {
+    let Ok(tasks) = fs::read_dir(format!("/proc/{process}/task")) else {
+        return true;
+    };
+    // Its files are shared by its threads, and the first of them may end before the others do.
+    tasks.flatten().all(|task| {
+        let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        // The state stands behind the name, which is in parentheses.
+        let state = stat.rsplit(')').next().map(str::trim_start);
+        state.is_none_or(|state| state.is_empty() || state.starts_with(['Z', 'X']))
+    })
 }
 
 /// A memory cgroup with a bound, which goes with the test. Its processes are gone by then.
