@@ -84,6 +84,8 @@ impl Monitor {
                 }
             }
         }
+        // What was told before the end is shown still: each drop is among those that are shown or those that are not.
+        self.print(&mut events, &mut left)?;
         match events.suppressed()? {
             0 => {}
             more => anstream::eprintln!(
