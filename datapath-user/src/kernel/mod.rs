@@ -14,6 +14,7 @@ pub mod events;
 pub mod flows;
 pub mod life;
 pub mod link;
+pub mod netlink;
 pub mod netns;
 pub mod object;
 pub mod pinned;

@@ -227,8 +227,8 @@ fn unused_name() -> String {
     )
 }
 
-/// Joins the host's uplink and the LAN host.
-fn join(host: &Netns, lan: &Netns) {
+/// Joins the host's uplink and the LAN host: at first, and after the uplink was deleted.
+pub fn join(host: &Netns, lan: &Netns) {
     host.ip(&format!(
         "link add eth0 type veth peer name eth0 netns {}",
         lan.name

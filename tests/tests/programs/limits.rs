@@ -54,6 +54,18 @@ fn held<F: Tabled>(host: &Host) -> BTreeMap<F::Addr, Held> {
     tables.held::<F>().unwrap().iter().flatten().collect()
 }
 
+/// All that an endpoint may have, from its ports 1 to 4.
+fn fill(host: &Host, net: &Net) {
+    for port in 1..=4 {
+        host.case(
+            "one that it may have",
+            Hook::Leaves,
+            first(net.endpoint(port), net),
+        )
+        .becomes(Reason::Masquerade, first(net.host(port), net));
+    }
+}
+
 /// A first segment from an endpoint's port.
 fn first(from: SocketAddr, net: &Net) -> Frame {
     tcp(from, net.world(443), SYN)
@@ -195,14 +207,7 @@ fn the_count_is_that_of_living_flows() {
 fn the_limit_can_be_changed() {
     let host = host();
     let [net, _] = nets();
-    for port in 1..=4 {
-        host.case(
-            "one that it may have",
-            Hook::Leaves,
-            first(net.endpoint(port), &net),
-        )
-        .becomes(Reason::Masquerade, first(net.host(port), &net));
-    }
+    fill(&host, &net);
     for (from, to) in [("= 4", "= 5"), ("= 5", "= 0")] {
         host.case("one too many", Hook::Leaves, first(net.endpoint(9), &net))
             .is(Reason::EndpointLimit);
@@ -225,14 +230,7 @@ fn the_limit_can_be_changed() {
 fn without_a_service_no_limit_holds_for_long() {
     let mut host = host();
     let [net, _] = nets();
-    for port in 1..=4 {
-        host.case(
-            "one that it may have",
-            Hook::Leaves,
-            first(net.endpoint(port), &net),
-        )
-        .becomes(Reason::Masquerade, first(net.host(port), &net));
-    }
+    fill(&host, &net);
     host.datapath.kill();
     host.case("one too many", Hook::Leaves, first(net.endpoint(5), &net))
         .is(Reason::EndpointLimit);

@@ -4,7 +4,7 @@
 use std::{fs, time::Duration};
 
 use datapath_tests::lab::{
-    Datapath, Lab,
+    Datapath, Lab, join,
     load::{self, Load, Plan},
     run, tcp_echo, tcp_exchange, udp_echo, udp_exchange, wait_for,
 };
@@ -167,14 +167,7 @@ fn filters_of_others_stay_and_ours_come_back() {
     // Of an interface that goes nothing stays.
     lab.host.ip("link del eth0");
     healed("the pins are gone", || pins(&datapath, "uplink_") == 0);
-    lab.host.ip(&format!(
-        "link add eth0 type veth peer name eth0 netns {}",
-        lab.lan.name()
-    ));
-    lab.host.ip("addr add 203.0.113.2/24 dev eth0");
-    lab.lan.ip("addr add 203.0.113.9/24 dev eth0");
-    lab.host.ip("link set eth0 up");
-    lab.lan.ip("link set eth0 up");
+    join(&lab.host, &lab.lan);
     healed("the uplink made anew", || reaches(&lab));
     assert!(is_whole(&lab));
 }

@@ -1,7 +1,7 @@
 //! Killed, upgraded, doubled, and with the network changing under it.
 
 use datapath_tests::lab::{
-    Datapath, Lab,
+    Datapath, Lab, join,
     load::{self, Load, Plan},
     run,
 };
@@ -91,14 +91,7 @@ fn an_uplink_goes_and_comes_back() {
     healed("renamed and named back", || reaches(&lab));
 
     lab.host.ip("link del eth0");
-    lab.host.ip(&format!(
-        "link add eth0 type veth peer name eth0 netns {}",
-        lab.lan.name()
-    ));
-    lab.host.ip("addr add 203.0.113.2/24 dev eth0");
-    lab.lan.ip("addr add 203.0.113.9/24 dev eth0");
-    lab.host.ip("link set eth0 up");
-    lab.lan.ip("link set eth0 up");
+    join(&lab.host, &lab.lan);
     healed("deleted and made anew", || reaches(&lab));
     assert!(datapath.cli(&["status"]).status.success());
 }

@@ -26,6 +26,7 @@ mod tampered;
 mod top;
 
 use std::{
+    process::Output,
     thread,
     time::{Duration, Instant},
 };
@@ -50,4 +51,18 @@ fn healed(what: &str, mut holds: impl FnMut() -> bool) {
 /// Whether the published port answers the LAN host.
 fn reaches(lab: &Lab) -> bool {
     talk::Talk::open(&lab.lan, PUBLISHED).is_ok()
+}
+
+/// Ended with an error of its own: one line, with these words in it.
+fn refused(output: &Output, words: &[&str]) {
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let errors: Vec<_> = said
+        .lines()
+        .filter(|line| line.starts_with("datapath: error: "))
+        .collect();
+    assert_eq!(errors.len(), 1, "{said}");
+    for word in words {
+        assert!(errors[0].contains(word), "no {word}: {said}");
+    }
 }

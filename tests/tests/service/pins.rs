@@ -27,17 +27,7 @@ fn foreign_map(pin: &Path, shape: &str) {
 
 /// The service does not start, and says why, in one line that has these words; it did not crash.
 fn refused(datapath: &Datapath, words: &[&str]) {
-    let output = datapath.cli(&["run"]);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    let errors: Vec<_> = said
-        .lines()
-        .filter(|line| line.starts_with("datapath: error: "))
-        .collect();
-    assert_eq!(errors.len(), 1, "{said}");
-    for word in words {
-        assert!(errors.concat().contains(word), "no {word}: {said}");
-    }
+    crate::refused(&datapath.cli(&["run"]), words);
 }
 
 /// Puts a pin aside, something else in its place, and everything back.

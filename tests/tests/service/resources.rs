@@ -3,14 +3,14 @@
 use std::{
     fs,
     path::PathBuf,
-    process::{Child, Command, Output, Stdio},
+    process::{Child, Command, Stdio},
     time::Duration,
 };
 
 use datapath_tests::lab::{Datapath, Lab, load, wait_for};
 
 use crate::{
-    HEALED, PUBLISHED, reaches,
+    HEALED, PUBLISHED, reaches, refused,
     talk::{self, Talk},
 };
 
@@ -22,20 +22,6 @@ fn left_alone(config: &str) -> (Lab, Datapath, Talk) {
     let held = Talk::open(&lab.lan, PUBLISHED).unwrap();
     datapath.kill();
     (lab, datapath, held)
-}
-
-/// Ended with an error of its own: one line, with these words in it.
-fn refused(output: &Output, words: &[&str]) {
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    let errors: Vec<_> = said
-        .lines()
-        .filter(|line| line.starts_with("datapath: error: "))
-        .collect();
-    assert_eq!(errors.len(), 1, "{said}");
-    for word in words {
-        assert!(errors[0].contains(word), "no {word}: {said}");
-    }
 }
 
 /// A command of the program's that may have so many descriptors: at first, and at the most.

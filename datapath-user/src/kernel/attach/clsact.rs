@@ -12,16 +12,17 @@ use aya::programs::{
     links::Link as _,
     tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcError, qdisc_add_clsact},
 };
-use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP};
 use netlink_packet_route::{
     RouteNetlinkMessage,
     tc::{self, TcAttribute, TcFilterBpfOption, TcMessage, TcOption},
 };
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use netlink_sys::protocols::NETLINK_ROUTE;
 
 use super::Hook;
 use crate::kernel::{
     link::{self, Link},
+    netlink,
     pinned::interface_name,
     pins,
 };
@@ -224,33 +225,5 @@ fn read(message: RouteNetlinkMessage) -> Option<Filter> {
 
 /// Everything that the kernel answers.
 fn ask(request: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkMessage>> {
-    let mut socket = Socket::new(NETLINK_ROUTE)?;
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
-    let mut request = NetlinkMessage::from(request);
-    request.header.flags = NLM_F_REQUEST | flags;
-    request.finalize();
-    let mut bytes = vec![0; request.buffer_len()];
-    request.serialize(&mut bytes);
-    socket.send(&bytes, 0)?;
-    let mut all = Vec::new();
-    loop {
-        let (bytes, _) = socket.recv_from_full()?;
-        let mut rest = bytes.as_slice();
-        while !rest.is_empty() {
-            let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest)
-                .map_err(io::Error::other)?;
-            match message.payload {
-                NetlinkPayload::InnerMessage(answer) => all.push(answer),
-                NetlinkPayload::Done(_) => return Ok(all),
-                // Without a number it says that all is well.
-                NetlinkPayload::Error(error) if error.code.is_none() => return Ok(all),
-                NetlinkPayload::Error(error) => return Err(error.to_io()),
-                NetlinkPayload::Noop | NetlinkPayload::Overrun(_) | _ => {}
-            }
-            // Messages are filled up to whole words.
-            let length = (message.header.length as usize).next_multiple_of(4);
-            rest = rest.get(length..).unwrap_or_default();
-        }
-    }
+    netlink::ask(&netlink::connect(NETLINK_ROUTE)?, request.into(), flags)
 }

@@ -4,9 +4,10 @@
 
 use std::io;
 
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
+use netlink_sys::{Socket, protocols::NETLINK_NETFILTER};
 
 use super::{PASSED, PREROUTING};
+use crate::kernel::netlink;
 
 const SUBSYSTEM: u16 = 10 << 8;
 const GET_CHAIN: u16 = SUBSYSTEM | 4;
@@ -35,10 +36,7 @@ const OWN_HEADER: usize = 4;
 
 /// A socket to it.
 pub(super) fn open() -> io::Result<Socket> {
-    let mut socket = Socket::new(NETLINK_NETFILTER)?;
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
-    Ok(socket)
+    netlink::connect(NETLINK_NETFILTER)
 }
 
 /// The number that grows with every change of the rules.

@@ -3,12 +3,12 @@
 //! Whether a veth interface takes frames depends on its peer, in another network namespace, and may change at any
 //! time: the kernel tells of it here, and nowhere else.
 
-use std::{collections::BTreeMap, io};
+use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
 use netlink_packet_core::{
-    DecodeError, Emitable, NLM_F_DUMP, NLM_F_REQUEST, NetlinkDeserializable, NetlinkMessage,
-    NetlinkPayload, NetlinkSerializable, NlasIterator, ParseableParametrized, parse_u32, parse_u64,
+    DecodeError, Emitable, NLM_F_DUMP, NetlinkDeserializable, NetlinkSerializable, NlasIterator,
+    ParseableParametrized, parse_u32, parse_u64,
 };
 use netlink_packet_generic::{
     GenlFamily, GenlHeader, GenlMessage,
@@ -18,12 +18,12 @@ use netlink_packet_generic::{
     },
 };
 use netlink_sys::{
-    AsyncSocket as _, AsyncSocketExt as _, Socket, SocketAddr, TokioSocket,
-    protocols::NETLINK_GENERIC,
+    AsyncSocket as _, AsyncSocketExt as _, Socket, TokioSocket, protocols::NETLINK_GENERIC,
 };
 use tokio::sync::mpsc;
 
 use super::Frames;
+use crate::kernel::netlink;
 
 const FAMILY: &str = "netdev";
 /// The family's multicast group: what interfaces can do has changed.
@@ -87,7 +87,7 @@ impl ParseableParametrized<[u8], GenlHeader> for Device {
 /// # Errors
 /// When the kernel does not know the family (Linux before 6.3), or refuses.
 pub(super) fn dump() -> Result<BTreeMap<u32, Frames>> {
-    let socket = connect()?;
+    let socket = netlink::connect(NETLINK_GENERIC)?;
     let (family, _) = family(&socket)?;
     let devices: Vec<Device> = ask(&socket, Device::default(), family)?;
     let frames = |device: &Device| Frames {
@@ -105,7 +105,7 @@ pub(super) fn dump() -> Result<BTreeMap<u32, Frames>> {
 /// # Errors
 /// As [`dump`].
 pub(super) fn watch(wake: mpsc::Sender<()>) -> Result<()> {
-    let (_, group) = family(&connect()?)?;
+    let (_, group) = family(&netlink::connect(NETLINK_GENERIC)?)?;
     let group = group.context("netdev: the kernel tells of no changes")?;
     let mut socket = TokioSocket::new(NETLINK_GENERIC)?;
     socket.socket_mut().bind_auto()?;
@@ -126,13 +126,6 @@ async fn heard(socket: &TokioSocket) -> bool {
         Ok(_) => true,
         Err(error) => error.raw_os_error() == Some(libc::ENOBUFS),
     }
-}
-
-fn connect() -> io::Result<Socket> {
-    let mut socket = Socket::new(NETLINK_GENERIC)?;
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
-    Ok(socket)
 }
 
 /// The family's number, and its group's.
@@ -179,27 +172,6 @@ where
 {
     let mut request = GenlMessage::from_payload(request);
     request.set_resolved_family_id(family);
-    let mut request = NetlinkMessage::from(request);
-    request.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
-    request.finalize();
-    let mut bytes = vec![0; request.buffer_len()];
-    request.serialize(&mut bytes);
-    socket.send(&bytes, 0)?;
-    let mut all = Vec::new();
-    loop {
-        let (bytes, _) = socket.recv_from_full()?;
-        let mut rest = bytes.as_slice();
-        while !rest.is_empty() {
-            let message = NetlinkMessage::<GenlMessage<T>>::deserialize(rest)?;
-            match message.payload {
-                NetlinkPayload::InnerMessage(answer) => all.push(answer.payload),
-                NetlinkPayload::Done(_) => return Ok(all),
-                NetlinkPayload::Error(error) => return Err(error.to_io().into()),
-                NetlinkPayload::Noop | NetlinkPayload::Overrun(_) | _ => {}
-            }
-            // Messages are filled up to whole words.
-            let length = (message.header.length as usize).next_multiple_of(4);
-            rest = rest.get(length..).unwrap_or_default();
-        }
-    }
+    let answers = netlink::ask(socket, request.into(), NLM_F_DUMP)?;
+    Ok(answers.into_iter().map(|answer| answer.payload).collect())
 }
