@@ -47,8 +47,8 @@ pub fn kill_at(calls: &str, at: impl Iterator<Item = u32>) -> u32 {
         let mut reached = false;
         for publish in [true, false] {
             let tracer = trace(datapath.pid(), calls, number);
-            drop(change(&datapath, publish));
-            reached |= end(&mut datapath, tracer);
+            let through = change(&datapath, publish).status.success();
+            reached |= end(&mut datapath, tracer, through);
             datapath.restart();
             in_order(
                 &lab,
@@ -167,8 +167,13 @@ fn change(datapath: &Datapath, publish: bool) -> Output {
 }
 
 /// Ends service and tracer, and says whether the service was dead already.
-fn end(datapath: &mut Datapath, tracer: Tracer) -> bool {
-    let dead = datapath.is_dead();
+fn end(datapath: &mut Datapath, tracer: Tracer, through: bool) -> bool {
+    let mut dead = datapath.is_dead();
+    if !dead && !through {
+        // Nothing else cuts a change short. The tracer sees the end first, and we a moment later.
+        wait_until("the service is dead", || datapath.is_dead());
+        dead = true;
+    }
     drop(tracer);
     if !dead {
         datapath.kill();

@@ -42,14 +42,7 @@ impl Held {
     #[must_use]
     pub fn by(datapath: &Datapath) -> Self {
         let files = |path: std::path::PathBuf| fs::read_dir(path).map_or(0, Iterator::count);
-        let pins = fs::read_dir(datapath.pins())
-            .into_iter()
-            .flatten()
-            .flatten();
-        let maps = pins
-            .map(|entry| entry.path())
-            .find(|path| path.to_string_lossy().contains("/maps-v"))
-            .expect("the maps' directory");
+        let maps = datapath.maps();
         let entries = MAPS
             .iter()
             .map(|name| ((*name).to_owned(), count(&maps.join(name))));
@@ -58,6 +51,19 @@ impl Held {
             descriptors: files(format!("/proc/{}/fd", datapath.pid()).into()),
             pins: files(maps.clone()) + files(datapath.pins().join("links")),
         }
+    }
+
+    /// What is held once nothing changes any more: of a container that went the ports are withdrawn at once, and its place
+    /// and its programs when the network has settled.
+    #[must_use]
+    pub fn at_rest(datapath: &Datapath) -> Self {
+        let mut held = Self::by(datapath);
+        wait_for(PATIENCE, "nothing to change any more", || {
+            thread::sleep(Duration::from_secs(1));
+            let before = std::mem::replace(&mut held, Self::by(datapath));
+            held == before
+        });
+        held
     }
 }
 

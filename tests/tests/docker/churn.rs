@@ -12,7 +12,7 @@ fn containers_that_come_and_go_leave_nothing() {
     let datapath = Datapath::following(&lab, "");
     // Once for what is only ever made once.
     churn(&lab, &datapath, 1, 1);
-    let before = Held::by(&datapath);
+    let before = Held::at_rest(&datapath);
     for _ in 0..2 {
         churn(&lab, &datapath, 5, 10);
     }

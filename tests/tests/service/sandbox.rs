@@ -231,8 +231,14 @@ fn the_service_lives_inside_the_units_walls() {
             String::from_utf8_lossy(&shown).contains(&port)
         });
         // It reads its file again, and compares all that it holds.
+        let read = || {
+            let said = fs::read_to_string(&said).unwrap();
+            said.matches("the configuration was read again").count()
+        };
+        let times = read();
         let before = now()["service"]["reconciliations"].as_u64().unwrap();
         run(Command::new("kill").args(["-HUP", &pid]));
+        wait_until("it reads its file again", || read() > times);
         wait_until("it compares again", || {
             now()["service"]["reconciliations"].as_u64().unwrap() > before
         });

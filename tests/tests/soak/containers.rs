@@ -16,7 +16,7 @@ fn a_hundred_containers_come_and_go_for_minutes() {
     let lab = DockerLab::new();
     let datapath = Datapath::following(&lab, "");
     churn(&lab, &datapath, 1, 1);
-    let before = Held::by(&datapath);
+    let before = Held::at_rest(&datapath);
     let start = Instant::now();
     let mut rounds = 0;
     while start.elapsed() < TIME {

@@ -2,7 +2,7 @@
 
 use std::process::{Child, Command, Stdio};
 
-use datapath_tests::lab::{Datapath, Lab, wait_until};
+use datapath_tests::lab::{Datapath, Lab, PATIENCE, wait_for};
 
 /// A STUN server with two addresses; ended when dropped.
 struct Server(Child);
@@ -55,7 +55,8 @@ fn a_stun_client_finds_endpoint_independent_mapping() {
     let _server = Server::start(&lab);
     let _datapath = Datapath::start(&lab, "");
     let mut said = String::new();
-    wait_until("the STUN server's word", || {
+    // One try may take 30 s, where the server did not listen yet.
+    wait_for(6 * PATIENCE, "the STUN server's word", || {
         said = discovered(&lab);
         said.contains("Filtering")
     });

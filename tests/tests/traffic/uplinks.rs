@@ -27,18 +27,30 @@ fn two(config: &str) -> (Lab, Netns, Datapath) {
     (lab, provider, datapath)
 }
 
+/// How long an answer may take where it is asked again.
+const SHORT: Duration = Duration::from_millis(200);
+
 /// Asks from a container's port, and returns how it was seen.
 fn seen(from: &Netns, port: u16, to: &'static str) -> Option<String> {
-    asked(from, port, to, 1).pop()
+    asked(from, port, to, 1, PATIENCE).pop()
 }
 
-/// Asks so many times by one socket, until there is no answer, and returns how it was seen each time.
-fn asked(from: &Netns, port: u16, to: &'static str, times: usize) -> Vec<String> {
+/// The same, where question or answer may be lost.
+fn tried(from: &Netns, port: u16, to: &'static str) -> Option<String> {
+    asked(from, port, to, 1, SHORT).pop()
+}
+
+/// Asks so many times by one socket, until there is no answer in time, and returns how it was seen each time.
+fn asked(
+    from: &Netns,
+    port: u16,
+    to: &'static str,
+    times: usize,
+    patience: Duration,
+) -> Vec<String> {
     from.enter(move || {
         let socket = UdpSocket::bind(("0.0.0.0", port)).unwrap();
-        socket
-            .set_read_timeout(Some(Duration::from_millis(200)))
-            .unwrap();
+        socket.set_read_timeout(Some(patience)).unwrap();
         socket.connect(to).unwrap();
         let ask = || {
             socket.send(b"x").unwrap();
@@ -109,7 +121,7 @@ fn policy_routing_chooses_the_uplink_and_so_the_address() {
     for (gateway, shown) in [("192.0.2.9", "192.0.2.2:"), ("203.0.113.9", "203.0.113.2:")] {
         lab.host.ip(&format!("route replace default via {gateway}"));
         wait_until("the other way", || {
-            let seen = seen(&lab.container, 4000, "198.51.100.7:5353");
+            let seen = tried(&lab.container, 4000, "198.51.100.7:5353");
             seen.is_some_and(|seen| seen.starts_with(shown))
         });
     }
@@ -137,7 +149,7 @@ fn two_default_routes() {
     let mut ways = [0; 2];
     for port in 4000..4040 {
         // By one socket: the kernel's choice may depend on it (`sk_txhash`), beside addresses and ports.
-        let shown = asked(&lab.container, port, "198.51.100.7:5353", 5);
+        let shown = asked(&lab.container, port, "198.51.100.7:5353", 5, PATIENCE);
         let way = ["203.0.113.2", "192.0.2.2"]
             .iter()
             .position(|addr| shown == vec![format!("{addr}:{port}"); 5])
@@ -163,7 +175,7 @@ fn an_address_that_goes_takes_its_flows_along_and_the_next_one_serves_at_once() 
     let start = Instant::now();
     let mut old = 0;
     while start.elapsed() < PATIENCE {
-        match seen(&lab.container, 4000, "203.0.113.9:5353") {
+        match tried(&lab.container, 4000, "203.0.113.9:5353") {
             Some(shown) if shown == "203.0.113.4:4000" => break,
             Some(_) => old += 1,
             None => {}
