@@ -167,10 +167,13 @@ impl Header6 {
     #[must_use]
     #[inline(always)]
     pub fn pseudo_header(&self) -> u32 {
-        let [_, _, a, b, c, d, e, f, g, h] = self.words();
-        let length = u32::from(u16::from_be(self.length)).to_be();
-        let next = u32::from(proto::ICMPV6).to_be();
-        checksum::sum(&[a, b, c, d, e, f, g, h, length, next])
+        let [_, _, addresses @ ..] = self.words();
+        let length = u16::from_be(self.length);
+        u32::from(checksum::pseudo_header(
+            checksum::sum(&addresses),
+            proto::ICMPV6,
+            length,
+        ))
     }
 }
 

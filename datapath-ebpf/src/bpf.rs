@@ -14,8 +14,8 @@ pub const ANY: u64 = 0;
 /// A map's entry is inserted, or it is an error.
 pub const NOEXIST: u64 = BPF_NOEXIST as u64;
 
-/// `CLOCK_MONOTONIC` as of the last tick, in nanoseconds: up to 10 ms late, which no timeout minds, and read from memory
-/// where [`precisely_now`] asks the clock itself.
+/// `CLOCK_MONOTONIC` as of the last tick, in nanoseconds: up to 10 ms late, which no timeout minds, and read from
+/// memory where [`precisely_now`] asks the clock itself.
 #[inline(always)]
 pub fn now() -> u64 {
     // SAFETY: takes nothing, returns a number.

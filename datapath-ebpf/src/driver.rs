@@ -19,19 +19,23 @@ use crate::{
     maps::{self, Maps, Work},
     nat::{publish, rewrite},
     packet::{Packet, xdp::Xdp},
-    parse::{Headers, Kind, Parse, parse, pseudo_header},
+    parse::{Headers, Kind, Parse, parse, plain, pseudo_header},
 };
 
 /// The fast path, for datagrams alone as in [`into_endpoint`].
 #[inline(never)]
 pub fn hurry<F: Fast>(packet: &mut Xdp) -> Option<Reason> {
     guard::frame(packet).ok()?;
-    fast::pass::<Xdp, F>(packet, Direction::ToEndpoint, |packet, plain, port| {
-        plain.tuple.protocol == proto::UDP
-            && plain.udp_checksum
-                != pseudo_header(&plain.tuple.endpoints(), proto::UDP, plain.payload)
-            && packet.leave_by(port)
-    })
+    let datagram = |plain: &plain::Headers<F>| plain.tuple.protocol == proto::UDP;
+    fast::pass::<Xdp, F>(
+        packet,
+        Direction::ToEndpoint,
+        datagram,
+        |packet, plain, port| {
+            plain.udp_checksum != pseudo_header(&plain.tuple.endpoints(), proto::UDP, plain.payload)
+                && packet.leave_by(port)
+        },
+    )
 }
 
 /// What became of the packet, unless it is the stack's.

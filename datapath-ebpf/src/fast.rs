@@ -59,27 +59,38 @@ fn change<F: Maps>(from: &Tuple<F>, to: &Endpoints<F>) -> u32 {
 #[inline(never)]
 pub fn inward<P: Buffered, F: Fast>(packet: &mut P) -> Option<Reason> {
     guard::frame(packet).ok()?;
-    pass::<P, F>(packet, Direction::ToEndpoint, |packet, _, port| {
-        packet.redirect_peer(port).is_ok()
-    })
+    pass::<P, F>(
+        packet,
+        Direction::ToEndpoint,
+        |_| true,
+        |packet, _, port| packet.redirect_peer(port).is_ok(),
+    )
 }
 
 /// A packet from an endpoint, out of the uplink. `None`: likewise.
 #[inline(never)]
 pub fn outward<P: Buffered, F: Fast>(packet: &mut P) -> Option<Reason> {
-    pass::<P, F>(packet, Direction::FromEndpoint, |packet, _, uplink| {
-        packet.redirect(uplink).is_ok()
-    })
+    pass::<P, F>(
+        packet,
+        Direction::FromEndpoint,
+        |_| true,
+        |packet, _, uplink| packet.redirect(uplink).is_ok(),
+    )
 }
 
-/// `send` names the interface that the packet is to leave by once the program is done, or says that it cannot.
+/// `wanted` says whether such a packet is the caller's at all. `send` names the interface that the packet is to leave by
+/// once the program is done, or says that it cannot.
 #[inline(always)]
 pub fn pass<P: Packet, F: Fast>(
     packet: &mut P,
     direction: Direction,
+    wanted: impl FnOnce(&Headers<F>) -> bool,
     send: impl FnOnce(&mut P, &Headers<F>, u32) -> bool,
 ) -> Option<Reason> {
     let headers = plain::<P, F>(packet, direction)?;
+    if !wanted(&headers) {
+        return None;
+    }
     let tcp = headers.tuple.protocol == proto::TCP;
     if headers.hops <= 1
         || headers.tcp_flags & proto::tcp::CONTROL != 0
@@ -134,8 +145,8 @@ fn words([a, b, c, d, e, f]: Mac) -> [u16; 3] {
     [[a, b], [c, d], [e, f]].map(u16::from_ne_bytes)
 }
 
-/// Makes the packet carry what the flow's packets become, one hop less, and the next link's addresses, as [`rewrite::apply`] and
-/// [`forward::one_hop_less`] do one after the other.
+/// Makes the packet carry what the flow's packets become, one hop less, and the next link's addresses, as
+/// [`rewrite::apply`] and [`forward::one_hop_less`] do one after the other.
 #[inline(always)]
 fn rewrite<P: Packet, F: Fast>(
     packet: &mut P,

@@ -104,7 +104,7 @@ pub fn open<F: Maps, U: Fn(u16) -> bool>(
 
 /// The entry of this key, in either tier.
 #[inline(always)]
-fn existing<F: Maps>(key: &Tuple<F>) -> Option<*const Flow<F>> {
+pub fn existing<F: Maps>(key: &Tuple<F>) -> Option<*const Flow<F>> {
     F::flows().get_ptr(key).or_else(|| F::half().get_ptr(key))
 }
 

@@ -15,6 +15,7 @@ use datapath_common::{
 
 use super::{icmp_checksum, nat64::Across, rewrite};
 use crate::{
+    flow,
     maps::{self, Maps, Work},
     packet::{Buffered, Covers, Packet, reshape::Reshape},
     parse::{Parse, Quoted},
@@ -109,9 +110,7 @@ pub fn hairpin<P: Buffered, F: Maps + Parse>(
 #[inline(always)]
 fn about<F: Maps>(quoted: &Quoted<F>, direction: Direction) -> Option<&'static Flow<F>> {
     let answer = Tuple::new(&quoted.endpoints.reversed(), quoted.protocol, direction);
-    let found = F::flows()
-        .get_ptr(&answer)
-        .or_else(|| F::half().get_ptr(&answer))?;
+    let found = flow::existing(&answer)?;
     // SAFETY: valid while the program runs, and only read.
     Some(unsafe { &*found })
 }
@@ -142,8 +141,7 @@ fn quoted_addresses<P: Packet, F: Maps>(
 ) -> Result<(), Reason> {
     let change = rewrite::change(&quoted.endpoints, was);
     if F::HEADER_CHECKSUM {
-        let old: u16 = packet.read(quoted.l3 + 10)?;
-        packet.write(quoted.l3 + 10, &checksum::mend(old, change))?;
+        packet.mend_header_checksum(quoted.l3 + rewrite::HEADER_CHECKSUM, change)?;
     } else {
         packet.mend_checksum(icmp_checksum, change, Covers::Payload, false)?;
     }

@@ -1,7 +1,7 @@
 //! The IPv6 header and the extension headers before the transport's (RFC 8200, 3 and 4).
 
 use datapath_common::{
-    family::{Addr6, V6},
+    family::{Addr6, Family as _, V6},
     proto::ext,
     reason::Reason,
 };
@@ -32,27 +32,25 @@ struct Extension {
     id: u32,
 }
 
-const HEADER: u32 = 40;
-
 #[inline(always)]
 pub(super) fn network<P: Packet>(packet: &P, l3: u32, quoted: bool) -> Result<Network<V6>, Reason> {
     let header: Header = packet.read(l3)?;
     if header.version >> 4 != 6 {
         return Err(Reason::Malformed);
     }
-    let available = packet.len().wrapping_sub(l3 + HEADER);
+    let available = packet.len().wrapping_sub(l3 + V6::HEADER);
     let mut payload = u32::from(u16::from_be(header.payload_length));
     if payload == 0 && packet.is_gso() {
         payload = available;
     }
-    if (payload > available && !quoted) || packet.len() < l3 + HEADER {
+    if (payload > available && !quoted) || packet.len() < l3 + V6::HEADER {
         return Err(Reason::Malformed);
     }
     let mut network = Network {
         src: header.src,
         dst: header.dst,
         protocol: header.next,
-        l4: l3 + HEADER,
+        l4: l3 + V6::HEADER,
         payload,
         fragment_offset: 0,
         fragmented: false,
@@ -92,7 +90,7 @@ pub(super) fn plain(head: &Head, frame: u32) -> Option<plain::Network> {
     let version: u8 = head.get(ETHERNET);
     let payload = u32::from(u16::from_be(head.get(ETHERNET + 4)));
     let [protocol, hops]: [u8; 2] = head.get(ETHERNET + 6);
-    if version >> 4 != 6 || payload > frame.wrapping_sub(ETHERNET + HEADER) {
+    if version >> 4 != 6 || payload > frame.wrapping_sub(ETHERNET + V6::HEADER) {
         return None;
     }
     Some(plain::Network {

@@ -14,7 +14,7 @@ use datapath_common::{
 
 use super::is_allowed;
 use crate::{
-    bpf, forward,
+    bpf, flow, forward,
     maps::{Maps, Work},
     nat::{icmp_checksum, icmp_error},
     packet::reshape::Reshape,
@@ -99,9 +99,7 @@ pub fn outward<P: Reshape>(packet: &mut P, work: &mut Work<V4>) -> Option<Reason
     let quoted = &work.quoted;
     let direction = Direction::FromEndpoint;
     let answer = Tuple::new(&quoted.endpoints.reversed(), quoted.protocol, direction).across()?;
-    let found = V6::flows()
-        .get_ptr(&answer)
-        .or_else(|| V6::half().get_ptr(&answer))?;
+    let found = flow::existing(&answer)?;
     let six = V6::work()?;
     // SAFETY: valid while the program runs, and only read.
     let flow = unsafe { &*found };

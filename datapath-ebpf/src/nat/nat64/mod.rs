@@ -254,9 +254,7 @@ fn way_out(headers: &Headers<V6>) -> Option<u32> {
         headers.protocol,
         Direction::FromEndpoint,
     );
-    let found = V6::flows()
-        .get_ptr(&key)
-        .or_else(|| V6::half().get_ptr(&key))?;
+    let found = flow::existing(&key)?;
     // SAFETY: valid while the program runs, and only read.
     Some(unsafe { Flow::way_out(&*found) })
 }
