@@ -29,7 +29,7 @@ pub struct Timeouts {
     pub udp_stream: u64,
     /// ICMP queries. 60 s (RFC 5508, REQ-2).
     pub icmp: u64,
-    /// How long a mapping outlives the last flow that used it: as `udp`.
+    /// How long a mapping outlives the last flow that used it: as `udp_stream`.
     pub mapping: u64,
 }
 

@@ -17,7 +17,7 @@ use crate::{
         ports::{HostPorts, PublishArg},
     },
     model::Listen,
-    sources::listeners::Listeners,
+    sources::listeners::{Holder, Listeners},
 };
 
 /// An endpoint's address, as it is written on the command line.
@@ -78,7 +78,7 @@ pub(super) async fn unpublish(config: &Config, port: &HostPorts) -> Result<()> {
 /// have.
 fn name_holder(error: Error, host: &HostPorts, v6: bool) -> Error {
     let refusal = match error.downcast_ref::<Refusal>() {
-        Some(refusal) if refusal.message.starts_with("held by ") => refusal,
+        Some(refusal) if Holder::is_objection(&refusal.message) => refusal,
         _ => return error,
     };
     let asked = (host.ports.first..=host.ports.last).map(|port| Listen {

@@ -11,7 +11,7 @@ use crate::docker_config::{Change, path};
 /// What stands below the options.
 pub(super) const HELP: &str = "\
 Examples:\n  datapath docker-config\n  datapath docker-config --apply\n  datapath docker-config --undo\n\n\
-Without --apply or --undo nothing is changed. Everything else in the file stays as it was written; what was there\n\
+Without --apply or --undo nothing is changed. Everything else in the file stays as it was written; what was there \
 before is kept beside it, as FILE.before-datapath. Docker is not restarted: it reads the file when it starts.";
 
 /// The command's options.

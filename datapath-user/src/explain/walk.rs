@@ -78,7 +78,7 @@ fn attached(pin_dir: &Path) -> Result<BTreeMap<(String, u32), PathBuf>> {
         let name = entry.file_name().to_string_lossy().into_owned();
         if let Some((ifindex, _)) = xdp::parse_pin(&name) {
             links.insert((UPLINK_XDP.to_owned(), ifindex), entry.path());
-        } else if let Some((program, ifindex)) = attach::parse_pin(&name) {
+        } else if let Some((program, ifindex)) = attach::parse_classifier(&name) {
             links.insert((program.to_owned(), ifindex), entry.path());
         }
     }

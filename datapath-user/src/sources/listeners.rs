@@ -37,11 +37,20 @@ impl fmt::Display for Holder {
     }
 }
 
+/// How every objection begins, wherever it was made.
+const HELD: &str = "held by ";
+
 impl Holder {
     /// Why a port of its is not published, and what to do.
     #[must_use]
     pub fn objection(&self) -> String {
-        format!("held by {self}; stop it, or publish another port")
+        format!("{HELD}{self}; stop it, or publish another port")
+    }
+
+    /// Whether a refusal is such an objection.
+    #[must_use]
+    pub fn is_objection(message: &str) -> bool {
+        message.starts_with(HELD)
     }
 }
 
