@@ -102,7 +102,7 @@ impl Subject {
             root: nix::unistd::geteuid().is_root(),
             engines: docker_config::engines(),
             service: service.ok().and_then(Result::ok),
-            obstacle: Firewall::open().obstacle(),
+            obstacle: Firewall::open().rules().obstacle,
             rules: Rules::read(),
             desired,
             docker,

@@ -156,12 +156,13 @@ pub fn reconcile(
     let dir = pins::links(pin_dir);
     let mut result = Ok(());
     let mut attached = BTreeSet::new();
+    let names: BTreeSet<_> = wanted.iter().map(Hook::pin).collect();
     for entry in fs::read_dir(&dir).context("links")?.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let Some((program, ifindex)) = parse_classifier(&name) else {
             continue;
         };
-        if !keep && !wanted.iter().any(|hook| hook.pin() == name) {
+        if !keep && !names.contains(&name) {
             result = result.and(remove(&entry.path(), program, ifindex));
             continue;
         }

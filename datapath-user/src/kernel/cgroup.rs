@@ -91,15 +91,10 @@ fn replace(ebpf: &mut Ebpf, cgroup: &File, name: &str, dir: &Path) -> Result<()>
     // A link always shares the hook with others (kernel/bpf/cgroup.c, `cgroup_bpf_link_attach`) and takes no flag.
     let id = program.attach(cgroup, CgroupAttachMode::Single)?;
     let link: FdLink = program.take_link(id)?.try_into()?;
-    let (fresh, place) = (
-        dir.join(format!("fresh-{name}-{SUFFIX}")),
-        dir.join(format!("{name}-{SUFFIX}")),
-    );
-    // What a service left that was killed here.
-    drop(fs::remove_file(&fresh));
-    link.pin(&fresh)?;
-    pins::make_private(&fresh)?;
-    Ok(fs::rename(&fresh, &place)?)
+    pins::put(&dir.join(format!("{name}-{SUFFIX}")), |fresh| {
+        link.pin(fresh)?;
+        Ok(())
+    })
 }
 
 /// One of the programs for the host's calls.

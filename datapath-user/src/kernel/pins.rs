@@ -19,10 +19,25 @@ pub fn maps(pin_dir: &Path) -> PathBuf {
     pin_dir.join(format!("maps-v{}", abi::VERSION))
 }
 
-/// The links' directory: one pin for each program attached, named `PROGRAM-IFINDEX`.
+/// The links' directory: one pin for each program attached, named `PROGRAM-IFINDEX`, `PROGRAM_MODE-IFINDEX` (XDP) or
+/// `PROGRAM-cgroup`; and `clsact-IFINDEX` where clsact was made here.
 #[must_use]
 pub fn links(pin_dir: &Path) -> PathBuf {
     pin_dir.join("links")
+}
+
+/// Pins something in one step, in the place of what is there. `make` pins it under the name that it is given.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn put(pin: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let name = pin.file_name().unwrap_or_default().to_string_lossy();
+    let fresh = pin.with_file_name(format!("fresh-{name}"));
+    // What a service left that was killed here.
+    drop(fs::remove_file(&fresh));
+    make(&fresh)?;
+    make_private(&fresh)?;
+    Ok(fs::rename(&fresh, pin)?)
 }
 
 /// Makes the directories, mounts bpffs where it is missing, and refuses what another version pinned.

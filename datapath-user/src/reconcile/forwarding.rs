@@ -5,7 +5,10 @@ use std::{fmt, fs};
 use serde::{Deserialize, Serialize};
 
 use super::Desired;
-use crate::{config::Forwarding, sources::firewall::Obstacle};
+use crate::{
+    config::Forwarding,
+    sources::firewall::{Obstacle, Rules},
+};
 
 /// How packets of one family are sent on, and why.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,17 +73,18 @@ impl fmt::Display for Ways {
     }
 }
 
-/// Decides it, for both families.
+/// Decides it, for both families. `forwards` are the [`switches`].
 #[must_use]
 pub fn decide(
     configured: Forwarding,
     desired: &Desired,
-    obstacle: Option<&Obstacle>,
-    beside: bool,
+    forwards: [bool; 2],
+    rules: &Rules,
 ) -> Ways {
-    let way = |family: &str| match configured {
+    let obstacle = rules.obstacle.as_ref();
+    let way = |forwards: bool| match configured {
         Forwarding::Kernel => way(false, "forwarding = \"kernel\""),
-        _ if !forwards(desired, family) => way(false, "this host does not forward"),
+        _ if !forwards => way(false, "this host does not forward"),
         Forwarding::Fast => way(true, "forwarding = \"fast\""),
         Forwarding::Auto => match (obstacle, stack_only(desired)) {
             (Some(obstacle), _) => way(false, &format!("{obstacle} has its say")),
@@ -88,11 +92,12 @@ pub fn decide(
             (None, None) => way(true, "no rule stands in the way"),
         },
     };
+    let [ipv4, ipv6] = forwards.map(way);
     Ways {
-        ipv4: way("ipv4"),
-        ipv6: way("ipv6"),
+        ipv4,
+        ipv6,
         nat64: nat64(configured, desired, obstacle),
-        beside,
+        beside: rules.translates,
     }
 }
 

@@ -210,10 +210,10 @@ impl State {
         }
         self.problems.extend(self.misfit());
         self.problems.append(&mut wanted.conflicts);
-        if let Some(view) = self.docker_view() {
-            self.problems.extend(view.fault);
-            self.problems
-                .extend(view.snapshot.unwrap_or_default().problems);
+        if let Some(view) = self.docker.as_ref().map(watch::Receiver::borrow) {
+            self.problems.extend(view.fault.clone());
+            let problems = view.snapshot.iter().flat_map(|listed| &listed.problems);
+            self.problems.extend(problems.cloned());
         }
         let moved = host != self.desired.host;
         let desired = Desired::new(&self.config, wanted, host, &self.desired.uplinks);
@@ -340,13 +340,8 @@ impl State {
     /// The settings first: they hold at once, on every interface.
     fn decide_ways(&mut self) -> Result<()> {
         self.forwards = forwarding::switches(&self.desired);
-        let obstacle = self.firewall.obstacle();
-        let ways = forwarding::decide(
-            self.config.forwarding,
-            &self.desired,
-            obstacle.as_ref(),
-            self.firewall.translates(),
-        );
+        let rules = self.firewall.rules();
+        let ways = forwarding::decide(self.config.forwarding, &self.desired, self.forwards, &rules);
         if ways != self.ways {
             info!("forwarding: {ways}");
             reconcile::settings(&self.tables, &self.config, &ways)?;
@@ -422,10 +417,6 @@ impl State {
                 .push(format!("{}: {holder}, {what}", port.listen));
             present
         });
-    }
-
-    fn docker_view(&self) -> Option<View> {
-        Some(self.docker.as_ref()?.borrow().clone())
     }
 
     /// Whether Docker has to speak before the picture is whole.

@@ -1,7 +1,7 @@
 //! How packets are sent on: past the stack or through it, and why.
 
 use super::super::{Found, Subject, fine, note};
-use crate::reconcile::forwarding;
+use crate::{reconcile::forwarding, sources::firewall::Rules};
 
 pub(super) fn look(subject: &Subject) -> Found {
     let ways = match &subject.service {
@@ -9,8 +9,11 @@ pub(super) fn look(subject: &Subject) -> Found {
         None => forwarding::decide(
             subject.config.forwarding,
             &subject.desired,
-            subject.obstacle.as_ref(),
-            false,
+            forwarding::switches(&subject.desired),
+            &Rules {
+                obstacle: subject.obstacle.clone(),
+                translates: false,
+            },
         ),
     };
     let now = if subject.service.is_some() {

@@ -166,13 +166,7 @@ fn marker(ifindex: u32) -> String {
 
 /// Pins a program in one step, in the place of another.
 fn place(program: &mut SchedClassifier, pin: &Path) -> Result<()> {
-    let name = pin.file_name().unwrap_or_default().to_string_lossy();
-    let fresh = pin.with_file_name(format!("fresh-{name}"));
-    // What a service left that was killed here.
-    drop(fs::remove_file(&fresh));
-    program.pin(&fresh)?;
-    pins::make_private(&fresh)?;
-    Ok(fs::rename(&fresh, pin)?)
+    pins::put(pin, |fresh| Ok(program.pin(fresh)?))
 }
 
 fn filter(direction: TcAttachType, interface: &str) -> io::Result<SchedClassifierLink> {

@@ -157,9 +157,10 @@ impl State {
                 .into_iter()
                 .collect(),
             ports: self.desired.publications.len(),
-            docker: self
-                .docker_view()
-                .map(|view| view.fault.is_none() && view.snapshot.is_some()),
+            docker: self.docker.as_ref().map(|docker| {
+                let view = docker.borrow();
+                view.fault.is_none() && view.snapshot.is_some()
+            }),
             forwarding: self.ways.clone(),
             reconciliations: self.reconciliations.0,
             reconcile_errors: self.reconciliations.1,

@@ -178,7 +178,9 @@ async fn listen(socket: &Path, view: &watch::Sender<View>, wait: &mut Duration) 
                 snapshot: Some(snapshot),
                 fault: None,
             };
-            std::mem::replace(view, next.clone()) != next
+            let news = *view != next;
+            *view = next;
+            news
         });
         tokio::select! {
             event = events.next() => {

@@ -7,6 +7,8 @@ use std::fmt;
 
 use netlink_sys::Socket;
 
+use nftables::Chains;
+
 /// The hooks that a forwarded packet passes, in the numbers of include/uapi/linux/netfilter.h: prerouting,
 /// forward, postrouting.
 const PASSED: [u32; 3] = [PREROUTING, 2, 4];
@@ -21,6 +23,15 @@ impl fmt::Display for Obstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// What the host's own rules do to what datapath would send on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// What stands in a forwarded packet's way, if anything does. What cannot be read counts as something.
+    pub obstacle: Option<Obstacle>,
+    /// The host's own NAT translates what arrives. What cannot be read does not.
+    pub translates: bool,
 }
 
 /// What would differ if a rule had been changed: cheap to get, to be compared.
@@ -54,22 +65,27 @@ impl Firewall {
         }
     }
 
-    /// Whether the host's own NAT translates what arrives, by a rule. What cannot be read does not.
+    /// Looks at them.
     #[must_use]
-    pub fn translates(&self) -> bool {
-        let nftables = self.nftables.as_ref().map(nftables::translates);
-        nftables.is_some_and(|found| found.unwrap_or(false)) || xtables::translates()
-    }
-
-    /// What stands in a forwarded packet's way, if anything does. What cannot be read counts as something.
-    #[must_use]
-    pub fn obstacle(&self) -> Option<Obstacle> {
-        let found = self.nftables.as_ref().map_or(Ok(None), nftables::obstacle);
-        match found.and_then(|found| Ok(found.or(xtables::obstacle()?))) {
-            Ok(found) => found.map(Obstacle),
-            Err(error) => Some(Obstacle(format!(
-                "the host's rules cannot be read: {error}"
-            ))),
+    pub fn rules(&self) -> Rules {
+        let chains = match &self.nftables {
+            Some(socket) => nftables::chains(socket),
+            None => Ok(Chains::default()),
+        };
+        let translates = chains.as_ref().is_ok_and(|chains| chains.translates);
+        let obstacle = chains.and_then(|chains| match chains.obstacle {
+            Some(chain) => Ok(Some(chain)),
+            None => xtables::obstacle(),
+        });
+        Rules {
+            obstacle: obstacle.map_or_else(
+                |error| {
+                    let says = format!("the host's rules cannot be read: {error}");
+                    Some(Obstacle(says))
+                },
+                |found| found.map(Obstacle),
+            ),
+            translates: translates || xtables::translates(),
         }
     }
 }

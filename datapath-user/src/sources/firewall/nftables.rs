@@ -51,42 +51,42 @@ pub(super) fn generation(socket: &Socket) -> Option<u32> {
     id
 }
 
-/// The first chain with rules, or with a policy other than accept, that a forwarded packet passes.
-pub(super) fn obstacle(socket: &Socket) -> io::Result<Option<String>> {
-    let mut found = None;
+/// What the chains of now do.
+#[derive(Default)]
+pub(super) struct Chains {
+    /// The first with rules, or with a policy other than accept, that a forwarded packet passes.
+    pub(super) obstacle: Option<String>,
+    /// One for NAT has rules for what arrives.
+    pub(super) translates: bool,
+}
+
+/// Looks at all of them, once.
+pub(super) fn chains(socket: &Socket) -> io::Result<Chains> {
+    let mut found = Chains::default();
     exchange(socket, GET_CHAIN, true, |kind, family, attributes| {
-        if kind != NEW_CHAIN || family == ARP || found.is_some() {
+        if kind != NEW_CHAIN || family == ARP {
             return;
         }
         // Others are only jumped to.
         let Some(hook) = get(attributes, CHAIN_HOOK) else {
             return;
         };
-        let passed = number(hook, HOOK_NUMBER).is_some_and(|number| PASSED.contains(&number));
-        if !passed && family != NETDEV {
+        let hook = number(hook, HOOK_NUMBER);
+        let rules = number(attributes, CHAIN_USE);
+        found.translates |= family != NETDEV
+            && hook == Some(PREROUTING)
+            && rules.unwrap_or(0) > 0
+            && text(attributes, CHAIN_TYPE) == "nat";
+        let passed = family == NETDEV || hook.is_some_and(|number| PASSED.contains(&number));
+        if !passed || found.obstacle.is_some() {
             return;
         }
-        let rules = number(attributes, CHAIN_USE).unwrap_or(1);
         let closed = number(attributes, CHAIN_POLICY).is_some_and(|policy| policy != ACCEPT);
-        if rules > 0 || closed {
+        if rules.unwrap_or(1) > 0 || closed {
             let table = text(attributes, CHAIN_TABLE);
             let chain = text(attributes, CHAIN_NAME);
-            found = Some(format!("nftables chain {chain} of table {table}"));
+            found.obstacle = Some(format!("nftables chain {chain} of table {table}"));
         }
-    })?;
-    Ok(found)
-}
-
-/// Whether a chain for NAT has rules for what arrives.
-pub(super) fn translates(socket: &Socket) -> io::Result<bool> {
-    let mut found = false;
-    exchange(socket, GET_CHAIN, true, |kind, family, attributes| {
-        if kind != NEW_CHAIN || [ARP, NETDEV].contains(&family) {
-            return;
-        }
-        let hook = get(attributes, CHAIN_HOOK).and_then(|hook| number(hook, HOOK_NUMBER));
-        let rules = number(attributes, CHAIN_USE).unwrap_or(0);
-        found |= hook == Some(PREROUTING) && rules > 0 && text(attributes, CHAIN_TYPE) == "nat";
     })?;
     Ok(found)
 }
