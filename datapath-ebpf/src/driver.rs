@@ -31,9 +31,9 @@ pub fn hurry<F: Fast>(packet: &mut Xdp) -> Option<Reason> {
         packet,
         Direction::ToEndpoint,
         datagram,
-        |packet, plain, port| {
+        |packet, plain, flow| {
             plain.udp_checksum != pseudo_header(&plain.tuple.endpoints(), proto::UDP, plain.payload)
-                && packet.leave_by(port)
+                && packet.leave_by(flow.hop.uplink)
         },
     )
 }

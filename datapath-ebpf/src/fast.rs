@@ -63,29 +63,36 @@ pub fn inward<P: Buffered, F: Fast>(packet: &mut P) -> Option<Reason> {
         packet,
         Direction::ToEndpoint,
         |_| true,
-        |packet, _, port| packet.redirect_peer(port).is_ok(),
+        |packet, _, flow| packet.redirect_peer(flow.hop.uplink).is_ok(),
     )
 }
 
-/// A packet from an endpoint, out of the uplink. `None`: likewise.
+/// A packet from an endpoint, out of the uplink, or into the endpoint at the other end of a hairpin. `None`: likewise.
 #[inline(never)]
 pub fn outward<P: Buffered, F: Fast>(packet: &mut P) -> Option<Reason> {
     pass::<P, F>(
         packet,
         Direction::FromEndpoint,
         |_| true,
-        |packet, _, uplink| packet.redirect(uplink).is_ok(),
+        |packet, _, flow| {
+            let sent = if flow.has(Flow::<F>::HAIRPIN) {
+                packet.redirect_peer(flow.hop.uplink)
+            } else {
+                packet.redirect(flow.hop.uplink)
+            };
+            sent.is_ok()
+        },
     )
 }
 
 /// `wanted` says whether such a packet is the caller's at all. `send` names the interface that the packet is to leave by
-/// once the program is done, or says that it cannot.
+/// once the program is done, which the flow has kept, or says that it cannot.
 #[inline(always)]
 pub fn pass<P: Packet, F: Fast>(
     packet: &mut P,
     direction: Direction,
     wanted: impl FnOnce(&Headers<F>) -> bool,
-    send: impl FnOnce(&mut P, &Headers<F>, u32) -> bool,
+    send: impl FnOnce(&mut P, &Headers<F>, &Flow<F>) -> bool,
 ) -> Option<Reason> {
     let headers = plain::<P, F>(packet, direction)?;
     if !wanted(&headers) {
@@ -109,7 +116,7 @@ pub fn pass<P: Packet, F: Fast>(
     if !fits && packet.fits(flow.hop.uplink).is_none() {
         return None;
     }
-    if !send(packet, &headers, flow.hop.uplink) {
+    if !send(packet, &headers, flow) {
         return None;
     }
     let bytes = F::HEADER + headers.payload;

@@ -50,11 +50,21 @@ pub fn to_endpoint<P: Buffered, F: Maps>(
     let Some(mtu) = may_go_on(packet, &work.headers, endpoint.port)? else {
         return Ok(false);
     };
-    one_hop_less(packet, &work.headers)?;
-    packet.write(0, &in_words(endpoint.frame()))?;
-    packet.redirect_peer(endpoint.port)?;
+    into_endpoint(packet, &work.headers, endpoint)?;
     note_endpoint(&mut work.hop, endpoint, mtu, now);
     Ok(true)
+}
+
+/// Into an endpoint, at once.
+#[inline(always)]
+pub fn into_endpoint<P: Buffered, F: Family>(
+    packet: &mut P,
+    headers: &Headers<F>,
+    endpoint: &Endpoint,
+) -> Result<(), Reason> {
+    one_hop_less(packet, headers)?;
+    packet.write(0, &in_words(endpoint.frame()))?;
+    packet.redirect_peer(endpoint.port)
 }
 
 /// Writes down the hop into an endpoint, as an established flow keeps it.
@@ -187,7 +197,7 @@ pub fn in_words(frame: [Mac; 2]) -> [u16; 6] {
 
 /// Whether a frame came from this endpoint, by its port, for the host to send on.
 #[inline(always)]
-fn is_from(endpoint: &Endpoint, port: u32, frame: &[Mac; 2]) -> bool {
+pub fn is_from(endpoint: &Endpoint, port: u32, frame: &[Mac; 2]) -> bool {
     endpoint.port == port && *frame == [endpoint.gateway, endpoint.mac]
 }
 

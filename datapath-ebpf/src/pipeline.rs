@@ -5,7 +5,7 @@
 //! | uplink, driver | [`driver::meet`]: known flows into their endpoint, early drops, all else to the next line |
 //! | uplink, ingress | [`from_world`]: published ports, and answers to masqueraded flows |
 //! | uplink, egress | [`to_world`]: masquerade, answers from published ports, the leak guard |
-//! | endpoint's port, ingress | [`shortcut`]: known flows out by the uplink at once, all else to the bridge |
+//! | endpoint's port, ingress | [`shortcut`]: known flows out by the uplink, or into another endpoint, at once; all else to the bridge |
 //! | bridge, ingress | [`from_endpoint`]: who may talk to whom; published ports asked for by endpoints |
 //!
 //! Before the first, second and fourth stands the fast path ([`fast`]), which takes the plain packets of established
@@ -218,7 +218,9 @@ fn shortcut<P: Buffered, F: Maps + Parse>(packet: &mut P) -> Option<Reason> {
     let work = F::work()?;
     parse::<P, F>(packet, &mut work.headers).ok()?;
     let now = bpf::now();
-    forward::hop(packet, work, now)?;
+    if forward::hop(packet, work, now).is_none() {
+        return hairpin::shortcut(packet, work, now);
+    }
     let uplink = work.hop.uplink;
     let tier = flow::find(
         &work.headers,

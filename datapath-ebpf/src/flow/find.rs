@@ -105,6 +105,13 @@ pub fn established<F: Maps>(headers: &Headers<F>, direction: Direction, now: u64
 }
 
 impl<F: Maps> Established<F> {
+    /// Whether all of `flags` are set.
+    #[inline(always)]
+    pub fn has(&self, flags: u8) -> bool {
+        // SAFETY: as in `find`.
+        unsafe { (*self.entry).flags & flags == flags }
+    }
+
     /// Follows the flow's state by the packet.
     #[inline(always)]
     pub fn follow(self, headers: &Headers<F>, direction: Direction, now: u64) {

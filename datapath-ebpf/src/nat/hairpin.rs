@@ -58,6 +58,44 @@ pub fn turn<P: Reshape, F: Across>(
     Ok(reason)
 }
 
+/// A packet of an established flow, from its endpoint's port straight into the other endpoint. `None`: the bridge has it,
+/// untouched.
+///
+/// What the bridge's program asks of a packet ([`crate::guard::endpoint`]) holds for one that this endpoint sent; and the
+/// flow was let through there, for as long as what it depends on is as it was.
+#[inline(never)]
+pub fn shortcut<P: Buffered, F: Maps>(
+    packet: &mut P,
+    work: &mut Work<F>,
+    now: u64,
+) -> Option<Reason> {
+    let headers = &work.headers;
+    if !forward::is_plain(headers) {
+        return None;
+    }
+    let from = maps::endpoint::<F>(&headers.endpoints.src)?;
+    if !forward::is_from(from, packet.ifindex(), &packet.read(0).ok()?) {
+        return None;
+    }
+    let flow::Known::Established(flow) = flow::established(headers, DIRECTION, now) else {
+        return None;
+    };
+    if !flow.has(Flow::<F>::HAIRPIN) || F::is_foreign(&flow.to.dst) {
+        return None;
+    }
+    let to = maps::endpoint::<F>(&flow.to.dst)?;
+    let mtu = forward::may_go_on(packet, headers, to.port).ok()??;
+    work.to = flow.to;
+    flow.follow(headers, DIRECTION, now);
+    forward::note_endpoint(&mut work.hop, to, mtu, now);
+    work.hop.port = from.port;
+    work.hop.gateway = from.gateway;
+    flow::keep_hop(headers, DIRECTION, &work.hop);
+    let sent = rewrite::apply(packet, headers, &work.to)
+        .and_then(|()| forward::into_endpoint(packet, headers, to));
+    Some(sent.err().unwrap_or(Reason::Flow))
+}
+
 #[inline(always)]
 fn pass<P: Buffered, F: Maps>(
     packet: &mut P,

@@ -8,7 +8,7 @@ use etherparse::{NetSlice, PacketBuilder, PacketBuilderStep, SlicedPacket, Trans
 use serde::Serialize;
 
 /// Who sends frames that nobody sends: locally administered, so no card's.
-const SENDER: Mac = [0x02, 0, 0, 0, 0, 0xee];
+pub(super) const SENDER: Mac = [0x02, 0, 0, 0, 0, 0xee];
 const HOPS: u8 = 64;
 
 /// A packet's protocol and ends.
@@ -47,12 +47,12 @@ impl Question {
         }
     }
 
-    /// A frame of it to this Ethernet address. `first` asks for a packet that may open a flow.
+    /// A frame of it with these Ethernet addresses, destination first. `first` asks for a packet that may open a flow.
     ///
     /// # Errors
     /// When source and destination are not of one family.
-    pub fn frame(&self, to: Mac, first: bool) -> Result<Vec<u8>> {
-        let ethernet = PacketBuilder::ethernet2(SENDER, to);
+    pub fn frame(&self, [to, from]: [Mac; 2], first: bool) -> Result<Vec<u8>> {
+        let ethernet = PacketBuilder::ethernet2(from, to);
         let ip = match (self.src.ip(), self.dst.ip()) {
             (IpAddr::V4(src), IpAddr::V4(dst)) => ethernet.ipv4(src.octets(), dst.octets(), HOPS),
             (IpAddr::V6(src), IpAddr::V6(dst)) => ethernet.ipv6(src.octets(), dst.octets(), HOPS),
@@ -137,7 +137,7 @@ mod tests {
                 dst: dst.parse().unwrap(),
             };
             for first in [true, false] {
-                let frame = question.frame([2; 6], first).unwrap();
+                let frame = question.frame([[2; 6], SENDER], first).unwrap();
                 assert_eq!(ends(&frame).unwrap(), question.ends(), "{protocol}");
             }
         }

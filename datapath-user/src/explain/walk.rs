@@ -17,6 +17,7 @@ use datapath_common::{
     proto,
     reason::{Outcome, Reason},
     tuple::Direction,
+    way::Mac,
 };
 
 use super::{Binding, Explanation, Packet, Question, Step, packet};
@@ -232,15 +233,19 @@ impl Walk {
             return self.among_neighbours::<F>(bridge);
         }
         let known = F::Addr::from_ip(src)
-            .and_then(|addr| self.tables.endpoints::<F>().ok()?.get(&addr, 0).ok())
-            .map(|endpoint| endpoint.port);
-        let port = port.or(known).filter(|port| self.has(VETH_INGRESS, *port));
-        if let Some(port) = port {
-            let ran = self.run_as(VETH_INGRESS, port, bridge)?;
+            .and_then(|addr| self.tables.endpoints::<F>().ok()?.get(&addr, 0).ok());
+        let port = port.or(known.map(|endpoint| endpoint.port));
+        if let Some(port) = port.filter(|port| self.has(VETH_INGRESS, *port)) {
+            let from = known.map_or(packet::SENDER, |endpoint| endpoint.mac);
+            let ran = self.run_as(VETH_INGRESS, port, [self.mac(bridge), from])?;
             if ran.reason.is_some() {
                 let mut end = self.end(&ran, port);
                 if ran.redirected {
-                    end.way = Some(format!("past the stack, out by {}", self.hop::<F>()));
+                    let to = packet::ends(&ran.frame)?.dst;
+                    end.way = Some(match self.network::<F>(to)? {
+                        Some(_) => self.past_the_stack(to)?,
+                        None => format!("past the stack, out by {}", self.hop::<F>()),
+                    });
                 }
                 return Ok(end);
             }
@@ -333,12 +338,12 @@ impl Walk {
     }
 
     fn run(&mut self, program: &'static str, ifindex: u32) -> Result<Ran> {
-        self.run_as(program, ifindex, ifindex)
+        self.run_as(program, ifindex, [self.mac(ifindex), packet::SENDER])
     }
 
-    /// Runs a program at one interface on a frame to another's address, and takes it down.
-    fn run_as(&mut self, program: &'static str, ifindex: u32, to: u32) -> Result<Ran> {
-        let frame = self.question.frame(self.mac(to), self.first)?;
+    /// Runs a program at an interface on a frame with these addresses, destination first, and takes it down.
+    fn run_as(&mut self, program: &'static str, ifindex: u32, frame: [Mac; 2]) -> Result<Ran> {
+        let frame = self.question.frame(frame, self.first)?;
         let ran = self.copy.run(program, ifindex, &frame)?;
         if let Some(link) = self.links.get(&(program.to_owned(), ifindex)) {
             self.exact &= self.copy.is_the_one_in_force(link, program)?;

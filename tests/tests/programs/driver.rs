@@ -14,13 +14,28 @@ use crate::{
 };
 
 /// The endpoint's Ethernet address.
-const ENDPOINT: [u8; 6] = [0x02, 0, 0, 0, 0, 0x17];
+pub(crate) const ENDPOINT: [u8; 6] = [0x02, 0, 0, 0, 0, 0x17];
 /// An answered flow's client.
 pub(crate) const CLIENT: u16 = 40000;
 
 /// A host that sends past its stack in both families, and knows where the endpoint is.
 pub(crate) fn host() -> Host {
     let host = Host::with("forwarding = \"fast\"", "");
+    know_endpoint(&host);
+    for net in nets() {
+        open(&host, &net, CLIENT);
+    }
+    wait_until("the endpoint's port to take frames", || {
+        nets().iter().all(|net| {
+            let frame = Vec::from(asked(net));
+            host.run(Hook::Driver, frame).verdict == XDP_REDIRECT
+        })
+    });
+    host
+}
+
+/// Makes known where the endpoint is, in both families.
+pub(crate) fn know_endpoint(host: &Host) {
     let lab = &host.lab;
     lab.container.ip("link set eth0 address 02:00:00:00:00:17");
     for (family, address, gateway) in [
@@ -50,16 +65,6 @@ pub(crate) fn host() -> Host {
             String::from_utf8_lossy(&shown.stdout).contains("0x17")
         });
     }
-    for net in nets() {
-        open(&host, &net, CLIENT);
-    }
-    wait_until("the endpoint's port to take frames", || {
-        nets().iter().all(|net| {
-            let frame = Vec::from(asked(net));
-            host.run(Hook::Driver, frame).verdict == XDP_REDIRECT
-        })
-    });
-    host
 }
 
 /// Opens a flow to a published port, and answers it.

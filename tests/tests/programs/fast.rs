@@ -68,10 +68,16 @@ fn no_checksum_stays_none_on_the_fast_path() {
 fn what_a_flow_keeps_ends_with_the_generation() {
     let host = host();
     let net = nets()[0];
+    keeps_its_way(&host, || {
+        host.run(Hook::Stack, Vec::from(asked(&net))).verdict == REDIRECT
+    });
+}
+
+/// Sees that a flow's packets, which go to the first of the endpoints, do so by what the flow has kept.
+pub(crate) fn keeps_its_way(host: &Host, goes: impl Fn() -> bool) {
     let pins = host.datapath.pins().to_owned();
     let address = "key hex ac 11 00 02";
     let ways = format!("key {}", bytes(slots::WAYS));
-    let goes = |host: &Host| host.run(Hook::Stack, Vec::from(asked(&net))).verdict == REDIRECT;
     host.datapath.frozen(|| {
         let place = place(&pins, address);
         // What was kept ends by itself after two seconds, and a loaded machine may take longer between two lines.
@@ -82,9 +88,9 @@ fn what_a_flow_keeps_ends_with_the_generation() {
                 "update",
                 &format!("{address} value {place}"),
             ));
-            assert!(goes(&host), "the endpoint is known");
+            assert!(goes(), "the endpoint is known");
             run(&mut entry(&pins, "ENDPOINTS4", "delete", address));
-            goes(&host)
+            goes()
         });
         run(&mut entry(
             &pins,
@@ -92,7 +98,7 @@ fn what_a_flow_keeps_ends_with_the_generation() {
             "update",
             &format!("{ways} value 255 255 255 15"),
         ));
-        assert!(!goes(&host), "what was kept under another generation");
+        assert!(!goes(), "what was kept under another generation");
     });
 }
 

@@ -11,6 +11,7 @@ mod flood;
 mod fragments;
 mod frame;
 mod guards;
+mod hairpin;
 mod headers;
 mod hop_limit;
 mod host;

@@ -5,7 +5,9 @@ use std::{
     net::{SocketAddr, UdpSocket},
 };
 
-use datapath_tests::lab::{Datapath, Lab, Netns, PATIENCE, run, tcp_echo, tcp_exchange, udp_echo};
+use datapath_tests::lab::{
+    Datapath, Lab, Netns, PATIENCE, run, tcp_echo, tcp_exchange, udp_echo, wait_until,
+};
 
 const CONFIG: &str = r#"
 [[network]]
@@ -98,6 +100,39 @@ fn long_streams_both_ways() {
         let answer = tcp_exchange(from, "203.0.113.2:8080", payload.clone()).unwrap();
         assert!(answer == payload);
     }
+}
+
+/// A known flow's packets pass the bridge by, as trains of segments too, and every byte arrives.
+#[test]
+fn a_hundred_megabytes_past_the_bridge() {
+    const MEGABYTE: usize = 1 << 20;
+    let networks = networks();
+    for container in [&networks.lab.container, &networks.neighbour] {
+        // So the host knows where both are.
+        run(container.command("ping").args(["-c1", "-W2", "172.17.0.1"]));
+    }
+    let exchange = |megabytes: usize| {
+        let payload: Vec<u8> = (0..megabytes * MEGABYTE / 4)
+            .flat_map(|n| (n as u32).wrapping_mul(2_654_435_761).to_ne_bytes())
+            .collect();
+        let before = by_the_bridge(&networks.lab.host);
+        let answer = tcp_exchange(&networks.neighbour, "203.0.113.2:8080", payload.clone());
+        assert!(answer.unwrap() == payload, "{megabytes} MB");
+        by_the_bridge(&networks.lab.host) - before
+    };
+    wait_until("the way past the bridge", || exchange(1) < MEGABYTE / 8);
+    let seen = exchange(100);
+    println!("{seen} bytes of 200 MB went by the bridge");
+    assert!(seen < 10 * MEGABYTE, "{seen} bytes went by the bridge");
+}
+
+/// Bytes that the bridge has handed to the host.
+fn by_the_bridge(host: &Netns) -> usize {
+    let shown = run(host
+        .command("ip")
+        .args(["-j", "-s", "link", "show", "docker0"]));
+    let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
+    shown[0]["stats64"]["rx"]["bytes"].as_u64().unwrap() as usize
 }
 
 #[test]

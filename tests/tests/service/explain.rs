@@ -208,6 +208,21 @@ fn a_flow_that_exists_is_found_and_left_alone() {
     let last = outward["steps"].as_array().unwrap().last().unwrap();
     assert_eq!(last["reason"], "flow", "{outward:#}");
     assert_eq!(last["becomes"]["src"], "203.0.113.2", "{outward:#}");
+    // The container's own way to its port: by its own port of the bridge, and straight in again.
+    let mut own = Talk::open(&lab.container, "203.0.113.2:8080").unwrap();
+    own.ask().unwrap();
+    let flows = datapath
+        .cli(&["flows", "--json", "--nat", "hairpin"])
+        .stdout;
+    let flows: Value = serde_json::from_slice(&flows).unwrap();
+    let inside = format!("172.17.0.2:{}", flows["flows"][0]["original"]["sport"]);
+    wait_until("the hairpin past the bridge", || {
+        let answer = ask(&datapath, &["tcp", &inside, "203.0.113.2:8080"]);
+        let steps = answer["steps"].as_array().unwrap();
+        assert_eq!(steps.last().unwrap()["reason"], "flow", "{answer:#}");
+        assert_eq!(answer["flow"]["nat"], "hairpin", "{answer:#}");
+        steps.len() == 1 && answer["way"] == "past the stack, straight into the endpoint by vc"
+    });
     // An acknowledgment that was delayed may come between two looks; it does not come for ever.
     wait_until("asking changes nothing", || {
         let before = state(&datapath);
