@@ -1,5 +1,6 @@
-//! How many instructions the kernel's verifier reads of each program, and how many it may: a program that grows out of
-//! what the verifier reads is refused by the kernel, and long before that it takes long to load and to run.
+//! How much of each program there is, and how much there may be: instructions that the kernel's verifier reads, whose
+//! number is bounded and without which nothing loads; and instructions that are left to run. Either is the same whenever
+//! it is counted, which no time of a run is, and what runs for each packet are those of a straight way through them.
 
 use std::{collections::BTreeMap, fmt::Write as _, fs, path::PathBuf};
 
@@ -8,9 +9,20 @@ use datapath_user::{config::Config, kernel::object};
 
 /// What a program may exceed its budget by, in percent.
 pub const MARGIN: u64 = 10;
+/// Bytes of an instruction.
+const INSTRUCTION: u32 = 8;
+
+/// A program's instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Count {
+    /// Those that the verifier reads, each as often as it does.
+    pub verified: u32,
+    /// Those that there are when it is done, of all functions.
+    pub instructions: u32,
+}
 
 /// Instructions by program.
-pub type Counts = BTreeMap<String, u32>;
+pub type Counts = BTreeMap<String, Count>;
 
 /// The file that has the budgets.
 #[must_use]
@@ -35,8 +47,16 @@ pub fn count() -> Result<Counts> {
     loaded
         .programs()
         .map(|(name, program)| {
-            let count = program.info()?.verified_instruction_count();
-            let count = count.with_context(|| format!("{name}: the kernel does not count"))?;
+            let info = program.info()?;
+            let (verified, bytes) = (info.verified_instruction_count(), info.size_translated());
+            let verified =
+                verified.with_context(|| format!("{name}: the kernel does not count"))?;
+            let bytes = bytes.with_context(|| format!("{name}: the kernel shows no program"))?;
+            let instructions = bytes / INSTRUCTION;
+            let count = Count {
+                verified,
+                instructions,
+            };
             Ok((name.to_owned(), count))
         })
         .collect()
@@ -52,12 +72,24 @@ pub fn read() -> Result<Counts> {
     text.lines()
         .filter(|line| !line.starts_with('#'))
         .map(|line| {
-            let entry = line.split_once(' ').and_then(|(name, count)| {
-                let count = count.trim().parse().ok()?;
-                Some((name.to_owned(), count))
-            });
-            entry
-                .with_context(|| format!("{}: `{line}`: not a program and a count", file.display()))
+            let words: Vec<_> = line.split_whitespace().collect();
+            let entry = match words[..] {
+                [name, verified, instructions] => {
+                    verified.parse().ok().zip(instructions.parse().ok()).map(
+                        |(verified, instructions)| {
+                            let count = Count {
+                                verified,
+                                instructions,
+                            };
+                            (name.to_owned(), count)
+                        },
+                    )
+                }
+                _ => None,
+            };
+            entry.with_context(|| {
+                format!("{}: `{line}`: not a program and two counts", file.display())
+            })
         })
         .collect()
 }
@@ -68,9 +100,11 @@ pub fn read() -> Result<Counts> {
 /// When the file cannot be written.
 pub fn write(counts: &Counts) -> Result<()> {
     let file = file();
-    let mut text = "# Instructions that the verifier reads of each program: `cargo xtask bench --budgets` writes them.\n".to_owned();
+    let mut text = "# Instructions that the verifier reads of each program, and those that it has in the end: `cargo xtask bench \
+                    --budgets` writes them.\n"
+        .to_owned();
     for (name, count) in counts {
-        writeln!(text, "{name} {count}")?;
+        writeln!(text, "{name} {} {}", count.verified, count.instructions)?;
     }
     fs::write(&file, text).with_context(|| format!("{}", file.display()))
 }
@@ -82,30 +116,43 @@ pub fn compare(counts: &Counts, budgets: &Counts) -> (String, bool) {
     let mut names: Vec<_> = counts.keys().chain(budgets.keys()).collect();
     names.sort_unstable();
     names.dedup();
-    let mut text = format!("{:<16} {:>9} {:>9}\n", "program", "verified", "budget");
+    let mut text = format!(
+        "{:<16} {:>9} {:>9} {:>9}   {:>12} {:>9}\n",
+        "program", "verified", "budget", "", "instructions", "budget"
+    );
     let mut any = false;
     for name in names {
-        let shown = |counts: &Counts| counts.get(name).map_or("-".to_owned(), u32::to_string);
         let (count, budget) = (counts.get(name), budgets.get(name));
-        let (mark, is_over) = match (count, budget) {
-            (Some(count), Some(budget)) => {
-                let (count, budget) = (u64::from(*count), u64::from(*budget));
-                let is_over = count * 100 > budget * (100 + MARGIN);
-                let mark = if is_over { "  too many" } else { "" };
-                let change = (count as f64 / budget as f64 - 1.0) * 100.0;
-                (format!("{change:>+8.1} %{mark}"), is_over)
-            }
-            (Some(_), None) => ("  has no budget yet".to_owned(), false),
-            (None, _) => ("  is not there any more".to_owned(), false),
-        };
-        any |= is_over;
-        text += &format!(
-            "{name:<16} {:>9} {:>9}{mark}\n",
-            shown(counts),
-            shown(budgets)
-        );
+        let columns = [
+            |count: &Count| count.verified,
+            |count: &Count| count.instructions,
+        ];
+        let [verified, instructions] = columns.map(|of| {
+            let (cell, is_over) = compared(count.map(of), budget.map(of));
+            any |= is_over;
+            cell
+        });
+        text += &format!("{name:<16} {verified}   {instructions}\n");
     }
     (text, any)
+}
+
+/// One count beside its budget, and whether it exceeds that.
+fn compared(count: Option<u32>, budget: Option<u32>) -> (String, bool) {
+    let shown = |number: Option<u32>| number.map_or("-".to_owned(), |number| number.to_string());
+    let (mark, is_over) = match (count, budget) {
+        (Some(count), Some(budget)) => {
+            let (count, budget) = (u64::from(count), u64::from(budget));
+            let is_over = count * 100 > budget * (100 + MARGIN);
+            let mark = if is_over { "  too many" } else { "" };
+            let change = (count as f64 / budget as f64 - 1.0) * 100.0;
+            (format!("{change:>+7.1} %{mark}"), is_over)
+        }
+        (Some(_), None) => ("  has no budget yet".to_owned(), false),
+        (None, _) => ("  is not there any more".to_owned(), false),
+    };
+    let text = format!("{:>9} {:>9}{mark}", shown(count), shown(budget));
+    (text, is_over)
 }
 
 #[cfg(test)]
@@ -114,8 +161,14 @@ mod tests {
 
     fn counts(all: &[(&str, u32)]) -> Counts {
         let all = all.iter();
-        all.map(|(name, count)| ((*name).to_owned(), *count))
-            .collect()
+        all.map(|(name, count)| {
+            let count = Count {
+                verified: *count,
+                instructions: 100,
+            };
+            ((*name).to_owned(), count)
+        })
+        .collect()
     }
 
     #[test]
@@ -123,6 +176,12 @@ mod tests {
         let budgets = counts(&[("a", 1000), ("b", 1000)]);
         for (a, over) in [(1100, false), (1101, true), (10, false)] {
             let (text, any) = compare(&counts(&[("a", a), ("b", 1000)]), &budgets);
+            assert_eq!(any, over, "{text}");
+        }
+        for (instructions, over) in [(110, false), (111, true)] {
+            let mut more = budgets.clone();
+            more.get_mut("a").unwrap().instructions = instructions;
+            let (text, any) = compare(&more, &budgets);
             assert_eq!(any, over, "{text}");
         }
     }

@@ -19,6 +19,7 @@ const OBJ_PIN: libc::c_long = 6;
 const PROG_TEST_RUN: libc::c_long = 10;
 const PROG_GET_FD_BY_ID: libc::c_long = 13;
 const LINK_CREATE: libc::c_long = 28;
+const ENABLE_STATS: libc::c_long = 32;
 /// `BPF_XDP`: where programs of that type are attached; `XDP_FLAGS_DRV_MODE`.
 const ATTACH_XDP: u32 = 37;
 const NATIVE: u32 = 4;
@@ -110,6 +111,21 @@ pub(super) fn by_id(id: u32) -> io::Result<OwnedFd> {
     let mut attributes = Attributes::default();
     attributes.put32(0, id);
     attributes.descriptor(PROG_GET_FD_BY_ID)
+}
+
+/// The id of a program that is loaded.
+pub(super) fn id(program: &OwnedFd) -> io::Result<u32> {
+    let shown = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_raw_fd()))?;
+    let mut lines = shown.lines();
+    lines
+        .find_map(|line| line.strip_prefix("prog_id:")?.trim().parse().ok())
+        .ok_or_else(|| io::Error::other("no id in the descriptor's account"))
+}
+
+/// Has the kernel take the time of every program's runs, until this is dropped.
+pub(super) fn take_times() -> io::Result<OwnedFd> {
+    // BPF_STATS_RUN_TIME is 0.
+    Attributes::default().descriptor(ENABLE_STATS)
 }
 
 /// Attaches an XDP program in the driver, until the link is dropped.

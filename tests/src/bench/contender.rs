@@ -72,6 +72,14 @@ impl Contender {
         !matches!(self, Self::Redirect)
     }
 
+    /// Whether a container's own way to a published port goes by it. Docker's rules leave that to docker-proxy.
+    pub(super) const fn turns_round(self) -> bool {
+        matches!(
+            self,
+            Self::NftablesMap | Self::DockerProxy | Self::DatapathKernel | Self::Datapath
+        )
+    }
+
     /// Whether it is this project.
     pub(super) const fn is_ours(self) -> bool {
         matches!(

@@ -1,6 +1,9 @@
 //! How cost grows with live flows.
 
+use std::time::Instant;
+
 use super::{
+    contender::Contender,
     driver::{self, Source},
     results::{Better, Figure, Measure},
     stage::Stage,
@@ -9,6 +12,13 @@ use crate::lab::{Cleanup, run};
 
 const ONE: Measure = Measure::new("packets of one of them", "ns per packet", Better::Less);
 const ALL: Measure = Measure::new("packets of all in turn", "ns per packet", Better::Less);
+
+/// Of that much memory as the entries of one direction take.
+const LOAD: Measure = Measure::new(
+    "a load from as much memory, after the one before",
+    "ns",
+    Better::Less,
+);
 
 /// How many flows there are.
 pub(super) const SIZES: [u32; 4] = [1, 1 << 10, 1 << 16, 1 << 20];
@@ -49,7 +59,42 @@ pub(super) fn measure(stage: &Stage, sizes: &[u32], frames: u32) -> Vec<Figure> 
         source.warm_up(frames / 10);
         figures.push(ONE.at(at, source.cost(1, frames)));
         figures.push(ALL.at(at, source.cost(size, frames.max(size))));
+        if stage.contender == Contender::Datapath {
+            let loads = frames.max(size);
+            let took = stage.lab.host.enter(move || load(size, loads));
+            figures.push(LOAD.at(at, took));
+        }
     }
     source.check();
     figures
+}
+
+/// Nanoseconds for a load whose address only the load before it tells, from memory for so many entries, in an order that
+/// no processor foresees. It is what the first look at an entry costs, wherever in the caches or behind them it is.
+fn load(entries: u32, loads: u32) -> f64 {
+    /// Bytes that the kernel takes for an entry of IPv4's, and so between two of them.
+    const ENTRY: usize = 192;
+    const WORDS: usize = ENTRY / size_of::<usize>();
+    let entries = entries as usize;
+    let mut memory = vec![0_usize; entries * WORDS];
+    // One cycle through all of them (Sattolo's shuffle), by a generator of Lehmer's.
+    let mut order: Vec<usize> = (0..entries).collect();
+    let mut random = 1_u128 << 64 | 1;
+    for last in (1..entries).rev() {
+        random = random.wrapping_mul(0xda94_2042_e4dd_58b5);
+        order.swap(last, (random >> 64) as usize % last);
+    }
+    for (from, to) in order.iter().zip(order.iter().cycle().skip(1)) {
+        memory[from * WORDS] = to * WORDS;
+    }
+    drop(order);
+    driver::pin(0);
+    let start = Instant::now();
+    let mut at = 0;
+    for _ in 0..loads {
+        at = memory[at];
+    }
+    let elapsed = start.elapsed();
+    std::hint::black_box(at);
+    elapsed.as_nanos() as f64 / f64::from(loads)
 }

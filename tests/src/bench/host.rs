@@ -4,11 +4,9 @@
 use super::{
     bpf::{self, Code, Kind},
     driver::{mac, pin},
-    generator,
     results::{Better, Figure, Measure},
     stage::{HOST, Stage, WORLD},
 };
-use crate::lab::run;
 
 const ARRIVES: Measure = Measure::new(
     "a segment of the host's own that arrives",
@@ -39,17 +37,10 @@ pub(super) fn measure(stage: &Stage, repeat: u32) -> Vec<Figure> {
 }
 
 fn cost(stage: &Stage, program: &str, frame: Vec<u8>, repeat: u32) -> f64 {
-    let links = stage.service().pins().join("links");
-    let host = &stage.lab.host;
-    let index = host.enter(|| generator::ifindex("eth0").expect("the interface"));
-    let shown = run(std::process::Command::new("bpftool")
-        .args(["-j", "link", "show", "pinned"])
-        .arg(links.join(format!("{program}-{index}"))));
-    let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).expect("bpftool's JSON");
-    let id = shown["prog_id"].as_u64().expect("a program");
-    host.enter(move || {
+    let (id, index) = (stage.program(program, "eth0"), stage.ifindex("eth0"));
+    stage.lab.host.enter(move || {
         pin(0);
-        let ours = bpf::by_id(id as u32).expect("the program");
+        let ours = bpf::by_id(id).expect("the program");
         let mut code = Code::default();
         code.end(GO_ON);
         let nothing = bpf::load(Kind::Classifier, &code, false).expect("a program of no work");

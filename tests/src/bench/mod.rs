@@ -16,6 +16,7 @@ mod host;
 mod peers;
 mod ports;
 mod profile;
+mod programs;
 mod results;
 mod stage;
 mod text;
@@ -45,6 +46,8 @@ pub enum Part {
     Flows,
     /// What a packet pays that is none of ours.
     Host,
+    /// What each program takes of its packets, and how large it is.
+    Programs,
     /// Where the time of a packet goes.
     Profile,
 }
@@ -64,12 +67,13 @@ pub struct Plan {
 
 impl Part {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Driver,
         Self::Users,
         Self::Ports,
         Self::Flows,
         Self::Host,
+        Self::Programs,
         Self::Profile,
     ];
 
@@ -80,6 +84,7 @@ impl Part {
             Self::Ports => "ports",
             Self::Flows => "flows",
             Self::Host => "host",
+            Self::Programs => "programs",
             Self::Profile => "profile",
         }
     }
@@ -98,6 +103,9 @@ impl Part {
                     && !matches!(contender, Contender::DatapathKernel)
             }
             Self::Host => matches!(contender, Contender::Datapath),
+            Self::Programs => {
+                matches!(contender, Contender::Datapath | Contender::DatapathKernel)
+            }
             Self::Profile => profile::is_of_interest(contender),
         }
     }
@@ -106,7 +114,12 @@ impl Part {
     fn measure(self, contender: Contender, quick: bool) -> Vec<Figure> {
         let config = match self {
             Self::Flows => flows::CONFIG,
-            Self::Driver | Self::Users | Self::Ports | Self::Host | Self::Profile => "",
+            Self::Driver
+            | Self::Users
+            | Self::Ports
+            | Self::Host
+            | Self::Programs
+            | Self::Profile => "",
         };
         let mut stage = Stage::new(contender, config);
         let frames = if quick { 200_000 } else { 1_000_000 };
@@ -131,6 +144,7 @@ impl Part {
                 flows::measure(&stage, sizes, frames / 2)
             }
             Self::Host => host::measure(&stage, frames),
+            Self::Programs => programs::measure(&stage, frames),
             Self::Profile => profile::measure(&stage, frames),
         }
     }

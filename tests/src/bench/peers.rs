@@ -103,7 +103,8 @@ fn nftables(stage: &Stage) {
            chain arriving {{ type nat hook prerouting priority dstnat;
              fib daddr type local dnat ip to meta l4proto . th dport map @ports; }};
            chain leaving {{ type nat hook postrouting priority srcnat;
-             ip saddr 172.17.0.0/16 oifname != docker0 masquerade; }};
+             ip saddr 172.17.0.0/16 oifname != docker0 masquerade;
+             ip saddr 172.17.0.0/16 oifname docker0 ct status dnat masquerade; }};
            chain forwarded {{ type filter hook forward priority filter; policy drop;
              ct state established,related accept;
              ct status dnat accept;

@@ -1,9 +1,14 @@
 //! A contender in a lab of its own, set up as its users have it.
 
-use std::{fs, process::Child};
+use std::{
+    fs,
+    process::Child,
+    thread,
+    time::{Duration, Instant},
+};
 
-use super::{contender::Contender, peers};
-use crate::lab::{Datapath, Lab, run};
+use super::{contender::Contender, generator, peers};
+use crate::lab::{Datapath, Lab, Netns, run};
 
 /// The port outside, and the container's.
 pub(super) const PORT: u16 = 8080;
@@ -19,6 +24,8 @@ const DIRECT: [&str; 2] = ["192.0.2.1", "192.0.2.2"];
 pub(super) struct Stage {
     pub(super) contender: Contender,
     pub(super) lab: Lab,
+    /// A container beside that one.
+    pub(super) neighbour: Netns,
     pub(super) proxies: Vec<Child>,
     pub(super) datapath: Option<Datapath>,
 }
@@ -31,9 +38,11 @@ impl Stage {
         lab.lan.ip("addr add 198.51.100.1/16 dev lo");
         // Whoever asks from there is answered by way of the host.
         lab.lan.ip(&format!("route add 172.17.0.0/16 via {HOST}"));
+        let neighbour = lab.add_container("n", "docker0", &["172.17.0.3/16"], &["172.17.0.1"]);
         let mut stage = Self {
             contender,
             lab,
+            neighbour,
             proxies: Vec::new(),
             datapath: None,
         };
@@ -58,6 +67,7 @@ impl Stage {
             }
         }
         stage.warm();
+        wait_for_quiet();
         stage
     }
 
@@ -90,6 +100,24 @@ impl Stage {
     /// The service of the project, where it is the contender.
     pub(super) fn service(&self) -> &Datapath {
         self.datapath.as_ref().expect("datapath is the contender")
+    }
+
+    /// The id of a program of the project's that is attached to an interface of the host.
+    pub(super) fn program(&self, name: &str, interface: &str) -> u32 {
+        let index = self.ifindex(interface);
+        let link = self.service().pins().join(format!("links/{name}-{index}"));
+        let shown = run(std::process::Command::new("bpftool")
+            .args(["-j", "link", "show", "pinned"])
+            .arg(link));
+        let shown: serde_json::Value =
+            serde_json::from_slice(&shown.stdout).expect("bpftool's JSON");
+        shown["prog_id"].as_u64().expect("a program") as u32
+    }
+
+    /// The index of an interface of the host.
+    pub(super) fn ifindex(&self, interface: &str) -> u32 {
+        let host = &self.lab.host;
+        host.enter(|| generator::ifindex(interface).expect("the interface"))
     }
 
     fn join_directly(&self) {
@@ -129,6 +157,7 @@ impl Stage {
     fn warm(&self) {
         for (from, to) in [
             (&self.lab.container, WORLD),
+            (&self.neighbour, HOST),
             (&self.lab.host, ENDPOINT),
             (&self.lab.host, WORLD),
         ] {
@@ -154,6 +183,33 @@ impl Stage {
         })
         .sum()
     }
+}
+
+/// Waits until the machine has nothing else to do: the kernel takes its time to clear away what the contender before had
+/// (a million flows, namespaces), on the CPU that is measured on. A machine that is never quiet is measured as it is.
+fn wait_for_quiet() {
+    const LOOK: Duration = Duration::from_millis(250);
+    const PATIENCE: Duration = Duration::from_secs(20);
+    let start = Instant::now();
+    while start.elapsed() < PATIENCE {
+        let before = ticks();
+        thread::sleep(LOOK);
+        let after = ticks();
+        let [idle, all] = [0, 1].map(|which| after[which] - before[which]);
+        if idle * 20 >= all * 19 {
+            return;
+        }
+    }
+}
+
+/// What the CPUs have spent with nothing to do, and in all, in the ticks of `/proc/stat`.
+fn ticks() -> [u64; 2] {
+    let stat = fs::read_to_string("/proc/stat").expect("the CPUs' times");
+    let line = stat.lines().next().unwrap_or_default();
+    let times = line.split_whitespace().skip(1);
+    let times: Vec<u64> = times.map(|time| time.parse().expect("a time")).collect();
+    // user, nice, system, idle, iowait, ...
+    [times[3] + times[4], times.iter().sum()]
 }
 
 impl Drop for Stage {

@@ -64,6 +64,7 @@ macro_rules! measures {
 
 const INWARD: Measures = measures!("inward");
 const OUTWARD: Measures = measures!("outward");
+const HAIRPIN: Measures = measures!("hairpin");
 
 /// A client, a server, and the address that the one knows the other by.
 struct Pair<'a> {
@@ -72,7 +73,7 @@ struct Pair<'a> {
     to: SocketAddr,
 }
 
-/// Measures what users feel, both directions.
+/// Measures what users feel: both directions, and a container that asks for its neighbour's published port.
 pub(super) fn measure(stage: &Stage, time: Duration) -> Vec<Figure> {
     let address =
         |(address, port): (&str, u16)| SocketAddr::new(address.parse().expect("an address"), port);
@@ -83,6 +84,13 @@ pub(super) fn measure(stage: &Stage, time: Duration) -> Vec<Figure> {
         to: address(stage.target()),
     };
     let mut figures = pair(&inward, &INWARD, time);
+    if stage.contender.turns_round() {
+        let hairpin = Pair {
+            client: &stage.neighbour,
+            ..inward
+        };
+        figures.extend(pair(&hairpin, &HAIRPIN, time));
+    }
     // Nothing goes out by docker-proxy.
     if !stage.proxies.is_empty() {
         return figures;

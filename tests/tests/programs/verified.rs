@@ -1,5 +1,5 @@
-//! What the kernel's verifier asks of the programs: it has to read no more of them than was accepted, and a tenth; and
-//! their stack has to suffice on older kernels than this one.
+//! What the kernel's verifier asks of the programs, and how large they are: neither may be more than was accepted, and a
+//! tenth; and their stack has to suffice on older kernels than this one.
 
 use datapath_tests::{budgets, stack};
 
@@ -10,7 +10,7 @@ fn programs_keep_within_their_budgets() {
     print!("{text}");
     assert!(
         !over,
-        "the verifier reads more of a program than its budget allows, and a tenth:\n{text}\
+        "there is more of a program, or the verifier reads more of it, than its budget allows, and a tenth:\n{text}\
          Make it smaller; or, if it is worth that, run `cargo xtask bench --budgets` and commit {}",
         "tests/tests/programs/verified.txt"
     );
