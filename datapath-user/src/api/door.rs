@@ -26,6 +26,8 @@ const GRACE: Duration = Duration::from_millis(50);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long those inside are given to finish before it is looked again whether there is room.
 const TURN: Duration = Duration::from_millis(1);
+/// Bytes that are read ahead of one client: hyper would take six times as many, of each of them.
+const AHEAD: usize = 64 << 10;
 /// How long to wait when the process has no descriptor left for another client.
 const BREATH: Duration = Duration::from_millis(100);
 
@@ -127,6 +129,7 @@ async fn attend(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, ap
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(PATIENCE)
+        .max_buf_size(AHEAD)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(app))
         .await;
     if let Err(error) = served {
