@@ -22,4 +22,5 @@ pub mod pins;
 pub mod raw;
 pub mod rehearsal;
 pub mod tables;
+pub mod version;
 pub mod xdp;

@@ -1,12 +1,12 @@
 //! The eBPF object, which the binary carries with it: loaded, its maps adopted or pinned.
 
-use std::{error::Error, fs, io};
+use std::{error::Error, fs, io, path::Path};
 
 use anyhow::{Context as _, Result};
 use aya::{Ebpf, EbpfError, EbpfLoader, include_bytes_aligned, programs::SchedClassifier};
 use datapath_common::names;
 
-use super::{adopt, cgroup, pins, xdp};
+use super::{adopt, cgroup, pins, version, xdp};
 use crate::config::Config;
 
 /// The object, as it was built.
@@ -45,30 +45,42 @@ pub fn load(config: &Config) -> Result<Ebpf> {
         loader.map_pin_path(name, maps.join(name));
     }
     let fresh = adopt::is_empty(&maps);
-    let mut ebpf = loader.load(OBJECT).map_err(|error| {
-        if fresh {
-            // Half of the maps are of no use to the next service, which would wonder where the others went.
-            drop(fs::remove_dir_all(&maps));
-        }
-        explain(error, config.conntrack.max_flows)
-    })?;
+    let loaded = loader
+        .load(OBJECT)
+        .map_err(|error| explain(error, config.conntrack.max_flows))
+        .and_then(|ebpf| complete(ebpf, &maps));
+    if fresh && loaded.is_err() {
+        // What nobody works with takes memory; and half of the maps would make the next service wonder where the others
+        // went.
+        drop(fs::remove_dir_all(&maps));
+    }
+    loaded
+}
+
+/// Makes the maps' pins private, and loads the programs.
+fn complete(mut ebpf: Ebpf, maps: &Path) -> Result<Ebpf> {
     for name in names::maps::ALL {
         pins::make_private(&maps.join(name)).with_context(|| format!("map {name}"))?;
     }
     for name in names::programs::HOST {
-        cgroup::program(&mut ebpf, name)?
-            .load()
-            .with_context(|| format!("the kernel refused program {name}"))?;
+        let loaded = cgroup::program(&mut ebpf, name)?.load();
+        loaded.with_context(|| refused(name))?;
     }
     for name in names::programs::CLASSIFIERS {
-        program(&mut ebpf, name)?
-            .load()
-            .with_context(|| format!("the kernel refused program {name}"))?;
+        let loaded = program(&mut ebpf, name)?.load();
+        loaded.with_context(|| refused(name))?;
     }
-    xdp::program(&mut ebpf)?
-        .load()
-        .with_context(|| format!("the kernel refused program {}", names::programs::UPLINK_XDP))?;
+    let loaded = xdp::program(&mut ebpf)?.load();
+    loaded.with_context(|| refused(names::programs::UPLINK_XDP))?;
     Ok(ebpf)
+}
+
+/// What to say when the kernel does not take a program. The verifier's reasons follow, which help nobody whose kernel is
+/// too old.
+fn refused(program: &str) -> String {
+    let old = version::too_old(&version::release());
+    let why = old.map_or_else(String::new, |old| format!(" ({old})"));
+    format!("the kernel refused program {program}{why}")
 }
 
 /// What to do about an object that the kernel does not take.

@@ -8,22 +8,17 @@ use aya::{
 };
 
 use super::super::{Found, Subject, fine, todo, unknown};
-use crate::kernel::attach;
-
-/// The oldest version that everything was tried on.
-const OLDEST: (u32, u32) = (6, 1);
+use crate::kernel::{
+    attach,
+    version::{release, too_old},
+};
 
 pub(super) fn look(subject: &Subject) -> Found {
-    let release = nix::sys::utsname::uname().map_or_else(
-        |_| String::new(),
-        |name| name.release().to_string_lossy().into_owned(),
-    );
+    let release = release();
     let mut found = Found::new();
-    if version(&release).is_some_and(|version| version < OLDEST) {
-        found.push(todo(
-            format!("Linux {release}: older than any that this was tried on"),
-            "boot a kernel of version 6.1 or later",
-        ));
+    if let Some(old) = too_old(&release) {
+        // What else is missing came with later versions too.
+        return vec![todo(old, "boot a kernel of version 6.1 or later")];
     }
     if !Path::new("/sys/kernel/btf/vmlinux").exists() {
         found.push(todo(
@@ -64,19 +59,19 @@ fn helpers() -> [(&'static str, &'static str, ProgramType, BpfHelper); 5] {
     [
         (
             "bpf_redirect_peer",
-            "CONFIG_BPF_SYSCALL, 5.10 or later",
+            "CONFIG_BPF_SYSCALL",
             class,
             BpfHelper::BPF_FUNC_redirect_peer,
         ),
         (
             "bpf_redirect_neigh",
-            "CONFIG_INET, 5.10 or later",
+            "CONFIG_INET",
             class,
             BpfHelper::BPF_FUNC_redirect_neigh,
         ),
         (
             "bpf_check_mtu",
-            "5.12 or later",
+            "CONFIG_NET",
             class,
             BpfHelper::BPF_FUNC_check_mtu,
         ),
@@ -93,22 +88,4 @@ fn helpers() -> [(&'static str, &'static str, ProgramType, BpfHelper); 5] {
             BpfHelper::BPF_FUNC_get_netns_cookie,
         ),
     ]
-}
-
-fn version(release: &str) -> Option<(u32, u32)> {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
-    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versions_are_compared_as_numbers() {
-        assert_eq!(version("6.18.0-rc3-amd64"), Some((6, 18)));
-        assert!(version("6.10").unwrap() > OLDEST);
-        assert!(version("5.15.0-91-generic").unwrap() < OLDEST);
-        assert_eq!(version("unknown"), None);
-    }
 }
