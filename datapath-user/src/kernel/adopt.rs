@@ -15,13 +15,13 @@ use aya::{
     programs::{ProgramInfo, loaded_programs},
 };
 use aya_obj::Object;
-use datapath_common::names::maps::ALL;
+use datapath_common::names::{maps::ALL, programs::UPLINK_XDP};
 use tracing::warn;
 
 use super::{
-    attach,
+    attach, cgroup,
     link::{self, Link},
-    pins,
+    pins, xdp,
 };
 
 /// Looks at what is pinned under the names of the object's maps. Where some are missing and others are not, the
@@ -70,13 +70,19 @@ pub fn check(object: &[u8], pin_dir: &Path) -> Result<()> {
             bail!(refuse("not a map of datapath's, or of another version's"));
         }
     }
-    if missing.len() < ALL.len() {
-        recover(pin_dir, &missing);
-    }
-    for (pin, ifindex, program) in links(pin_dir) {
-        if let Link::Attached { program: id } = attach::examine(&pin, &program, ifindex)? {
-            link::require_ours(&pin, id, &program)?;
+    let attached = attached(pin_dir)?;
+    // Without CAP_SYS_ADMIN the kernel names none: there is no telling then, and no refusal.
+    let programs: Vec<_> = loaded_programs().map_while(Result::ok).collect();
+    for one in &attached {
+        let behind = programs.iter().find(|program| program.id() == one.id);
+        if let Some(name) = behind.and_then(ProgramInfo::name_as_str) {
+            link::require_name(&one.pin, "a link to program", name, &one.program)?;
         }
+    }
+    if missing.len() < ALL.len() {
+        let mut ours = programs;
+        ours.retain(|program| attached.iter().any(|one| one.id == program.id()));
+        recover(pin_dir, &missing, &ours);
     }
     Ok(())
 }
@@ -87,26 +93,59 @@ pub fn is_empty(maps: &Path) -> bool {
     fs::read_dir(maps).is_ok_and(|mut entries| entries.next().is_none())
 }
 
-/// The pins of classifiers: where they are, the interface's index, and the program's name.
-fn links(pin_dir: &Path) -> Vec<(PathBuf, u32, String)> {
-    fs::read_dir(pins::links(pin_dir))
+/// A program that a former service left attached.
+struct Attached {
+    pin: PathBuf,
+    /// Its name, as the pin's says.
+    program: String,
+    /// The id of the program that is there.
+    id: u32,
+}
+
+/// What is attached by the pins of links. Something else in the place of one that leads the host's own calls, or that of the
+/// driver's level, is named when that is to be attached: all else works without it.
+///
+/// # Errors
+/// Names the first pin of a classifier's that is none of ours, and the remedy.
+fn attached(pin_dir: &Path) -> Result<Vec<Attached>> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(pins::links(pin_dir))
         .into_iter()
         .flatten()
         .flatten()
-        .filter_map(|entry| {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let (program, ifindex) = attach::parse_classifier(&name)?;
-            Some((entry.path(), ifindex, program.to_owned()))
-        })
-        .collect()
+    {
+        let (name, pin) = (entry.file_name(), entry.path());
+        let name = name.to_string_lossy();
+        let (program, link) = if let Some((program, ifindex)) = attach::parse_classifier(&name) {
+            (program, attach::examine(&pin, program, ifindex)?.1)
+        } else if let Some(program) = cgroup::parse_pin(&name) {
+            (program, cgroup::examine(&pin).unwrap_or(Link::Dead))
+        } else if let Some((ifindex, _)) = xdp::parse_pin(&name) {
+            (
+                UPLINK_XDP,
+                xdp::examine(&pin, ifindex).unwrap_or(Link::Dead),
+            )
+        } else {
+            continue;
+        };
+        if let Link::Attached { program: id } = link {
+            let program = program.to_owned();
+            all.push(Attached { pin, program, id });
+        }
+    }
+    Ok(all)
 }
 
-/// Pins maps again that the attached programs still use. Only CAP_SYS_ADMIN may look for them.
-fn recover(pin_dir: &Path, missing: &[&str]) {
+/// Pins maps again that the attached programs still use.
+fn recover(pin_dir: &Path, missing: &[&str], programs: &[ProgramInfo]) {
     if missing.is_empty() {
         return;
     }
-    let used = in_use(pin_dir);
+    let used: Vec<u32> = programs
+        .iter()
+        .filter_map(|program| program.map_ids().ok().flatten())
+        .flatten()
+        .collect();
     for name in missing {
         let pinned = used
             .iter()
@@ -122,25 +161,6 @@ fn recover(pin_dir: &Path, missing: &[&str]) {
             warn!("map {name} was not pinned any more; it begins empty");
         }
     }
-}
-
-/// The ids of the maps that the programs behind our links use.
-fn in_use(pin_dir: &Path) -> Vec<u32> {
-    let programs: Vec<_> = links(pin_dir)
-        .into_iter()
-        .filter_map(
-            |(pin, ifindex, program)| match attach::examine(&pin, &program, ifindex) {
-                Ok(Link::Attached { program }) => Some(program),
-                _ => None,
-            },
-        )
-        .collect();
-    loaded_programs()
-        .map_while(Result::ok)
-        .filter(|program| programs.contains(&program.id()))
-        .filter_map(|program| ProgramInfo::map_ids(&program).ok().flatten())
-        .flatten()
-        .collect()
 }
 
 /// The maps that this service works with, by their ids.

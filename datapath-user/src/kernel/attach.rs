@@ -16,7 +16,7 @@ use datapath_common::names::programs::{
 use tracing::warn;
 
 use super::{
-    link::{self, Link},
+    link::{Found, Link},
     object, pins,
 };
 use crate::config::Attach;
@@ -50,11 +50,15 @@ impl Means {
     /// # Errors
     /// When it is neither: names the pin, and the remedy.
     pub fn of(pin: &Path) -> Result<Self> {
-        Ok(if link::is_program(pin)? {
+        Found::look(pin).map(|found| Self::by(&found))
+    }
+
+    fn by(found: &Found<'_>) -> Self {
+        if found.is_program() {
             Self::Clsact
         } else {
             Self::Tcx
-        })
+        }
     }
 
     /// The hook's kind, in the words of `tc` and `bpftool`.
@@ -163,7 +167,11 @@ pub fn reconcile(
             continue;
         };
         if !keep && !names.contains(&name) {
-            result = result.and(remove(&entry.path(), program, ifindex));
+            let pin = entry.path();
+            // What is none of ours stays.
+            let removed = examine(&pin, program, ifindex)
+                .and_then(|found| remove(found, &pin, program, ifindex));
+            result = result.and(removed);
             continue;
         }
         match refresh(ebpf, means, program, ifindex, &entry.path()) {
@@ -210,36 +218,43 @@ pub fn is_whole(pin_dir: &Path, hooks: &BTreeSet<Hook>) -> bool {
     hooks.all(|hook| {
         let pin = dir.join(hook.pin());
         // What is none of ours counts as attached: only a person can help there.
-        let dead = || matches!(examine(&pin, hook.program, hook.ifindex), Ok(Link::Dead));
+        let dead = || {
+            matches!(
+                examine(&pin, hook.program, hook.ifindex),
+                Ok((_, Link::Dead))
+            )
+        };
         fs::symlink_metadata(&pin).is_ok() && !dead()
     })
 }
 
-/// Looks at what is pinned under the name of a classifier's, and at what it says of the interface.
+/// Looks at what is pinned under the name of a classifier's: by what it was attached, and whether it is.
 ///
 /// # Errors
 /// When it is none of ours: names the pin, what it is, and the remedy.
-pub fn examine(pin: &Path, program: &str, ifindex: u32) -> Result<Link> {
-    match Means::of(pin)? {
-        Means::Tcx => tcx::examine(pin, ifindex),
+pub fn examine(pin: &Path, program: &str, ifindex: u32) -> Result<(Means, Link)> {
+    let found = Found::look(pin)?;
+    let means = Means::by(&found);
+    let link = match means {
+        Means::Tcx => tcx::examine(&found, ifindex),
         Means::Clsact => clsact::examine(pin, program, ifindex),
-    }
+    };
+    Ok((means, link?))
 }
 
 /// Puts this object's program in the place of another that is attached. Says whether it is: what is dead, or attached by
 /// other means, is taken away.
 fn refresh(ebpf: &mut Ebpf, means: Means, name: &str, ifindex: u32, pin: &Path) -> Result<bool> {
     let found = examine(pin, name, ifindex)?;
-    if found == Link::Dead || Means::of(pin)? != means {
-        remove(pin, name, ifindex)?;
-        return Ok(false);
-    }
+    let attached = match found {
+        (by, Link::Attached { program }) if by == means => program,
+        _ => {
+            remove(found, pin, name, ifindex)?;
+            return Ok(false);
+        }
+    };
     let program = object::program(ebpf, name)?;
-    if found
-        != (Link::Attached {
-            program: program.info()?.id(),
-        })
-    {
+    if attached != program.info()?.id() {
         match means {
             Means::Tcx => tcx::swap(program, pin),
             Means::Clsact => clsact::swap(program, direction(name), ifindex, pin),
@@ -249,21 +264,24 @@ fn refresh(ebpf: &mut Ebpf, means: Means, name: &str, ifindex: u32, pin: &Path) 
     Ok(true)
 }
 
-/// Takes a program of ours off, and its pin away. What is none of ours stays.
-fn remove(pin: &Path, program: &str, ifindex: u32) -> Result<()> {
-    examine(pin, program, ifindex)?;
-    if Means::of(pin)? == Means::Clsact {
-        take_off(pin, program, ifindex)?;
+/// Takes a program of ours off, which was found attached like this or dead, and its pin away.
+fn remove((means, link): (Means, Link), pin: &Path, program: &str, ifindex: u32) -> Result<()> {
+    if means == Means::Clsact {
+        clsact::take_off(link != Link::Dead, direction(program), ifindex, pin)?;
     }
     // The pin holds a link: without it the kernel takes the program off.
     fs::remove_file(pin).with_context(|| format!("link {}", pin.display()))
 }
 
-/// Takes off a filter of clsact, if it is there and ours. The pin is the caller's.
+/// Takes off the filter of clsact that belongs to a pin, if it is one of a filter's, and the filter is there and ours. The
+/// pin is the caller's; a link goes with it.
 ///
 /// # Errors
 /// When the kernel refuses.
 pub fn take_off(pin: &Path, program: &str, ifindex: u32) -> Result<()> {
+    if Means::of(pin).ok() != Some(Means::Clsact) {
+        return Ok(());
+    }
     let ours = matches!(
         clsact::examine(pin, program, ifindex),
         Ok(Link::Attached { .. })

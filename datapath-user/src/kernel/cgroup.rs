@@ -64,17 +64,25 @@ pub fn reconcile(ebpf: &mut Ebpf, pin_dir: &Path) -> Result<usize> {
         let own = program(ebpf, name)?.info()?.id();
         let pin = dir.join(format!("{name}-{SUFFIX}"));
         let there = fs::symlink_metadata(&pin).is_ok();
-        let found = there.then(|| link::examine(&pin, KIND, Place::Cgroup));
+        let found = there.then(|| examine(&pin));
         match found.transpose()? {
             Some(Link::Attached { program }) if program == own => continue,
-            Some(Link::Attached { program }) => link::require_ours(&pin, program, name)?,
-            Some(Link::Dead) | None => {}
+            // That it is one of ours was asked at the start, while it could be (`adopt`).
+            Some(Link::Attached { .. } | Link::Dead) | None => {}
         }
         let cgroup = File::open(&root).with_context(at)?;
         replace(ebpf, &cgroup, name, &dir).with_context(at)?;
         placed += 1;
     }
     Ok(placed)
+}
+
+/// Looks at what is pinned under the name of such a program.
+///
+/// # Errors
+/// When it is none of ours.
+pub fn examine(pin: &Path) -> Result<Link> {
+    link::examine(pin, KIND, Place::Cgroup)
 }
 
 /// Whether the programs are on the root cgroup. What is none of ours counts as there.

@@ -34,7 +34,9 @@ pub fn detach(pin_dir: &Path) -> Result<Vec<String>> {
         // The programs before what says that clsact was made for them.
         pins.sort_by_key(|pin| (hook_of(pin).is_none(), pin.clone()));
         for pin in pins {
-            take_off(&pin)?;
+            if let Some((program, ifindex)) = hook_of(&pin) {
+                attach::take_off(&pin, &program, ifindex)?;
+            }
             match fs::remove_file(&pin) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 result => result.with_context(|| format!("{}", pin.display()))?,
@@ -71,16 +73,6 @@ pub fn require_netns(pin_dir: &Path, tables: &Tables) -> Result<()> {
         );
     }
     Ok(())
-}
-
-/// A filter of clsact has to be taken off; a link goes with its pin, and what is none of ours has nothing attached.
-fn take_off(pin: &Path) -> Result<()> {
-    match hook_of(pin) {
-        Some((program, ifindex)) if Means::of(pin).ok() == Some(Means::Clsact) => {
-            attach::take_off(pin, &program, ifindex)
-        }
-        _ => Ok(()),
-    }
 }
 
 /// The classifier and interface of a pin.

@@ -14,7 +14,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use aya::programs::{ProgramInfo, loaded_programs};
+use aya::programs::ProgramInfo;
 
 use super::batch::bpf_value;
 
@@ -53,54 +53,86 @@ pub enum Link {
     Dead,
 }
 
-/// Looks at what is pinned under the name of a link of ours. `kind` is the kernel's word for such links.
-///
-/// # Errors
-/// When it is none of ours: names the pin, what it is, and the remedy.
-pub fn examine(pin: &Path, kind: &str, place: Place) -> Result<Link> {
-    let foreign = |what: &str| stranger(pin, what);
-    if fs::symlink_metadata(pin)
-        .with_context(|| foreign("nothing readable"))?
-        .is_symlink()
-    {
-        bail!(foreign("a symbolic link"));
-    }
-    let described = describe(pin).with_context(|| foreign("something unreadable"))?;
-    let field = |name: &str| described.lines().find_map(|line| value(line, name));
-    let found = field("link_type").unwrap_or("not a link, but something");
-    if found != kind {
-        bail!(foreign(found));
-    }
-    let number = |name: &str| field(name).and_then(|text| text.parse::<u64>().ok());
-    let at = match place {
-        Place::Interface(_) => number("ifindex"),
-        Place::Cgroup => number("cgroup_id"),
-    };
-    match (place, at.unwrap_or(0)) {
-        (_, 0) => return Ok(Link::Dead),
-        (Place::Interface(index), at) if at != u64::from(index) => {
-            bail!(foreign(&format!("a link to interface {at}")));
-        }
-        _ => {}
-    }
-    let id = number("prog_id")
-        .and_then(|id| u32::try_from(id).ok())
-        .with_context(|| foreign("a link with no program"))?;
-    Ok(Link::Attached { program: id })
+/// What is pinned under a name of ours, as the kernel described it: looked at once, whatever is asked of it.
+pub struct Found<'pin> {
+    pin: &'pin Path,
+    /// A name and a value on each line (`fdinfo`, proc(5)).
+    said: String,
 }
 
-/// Whether a program is pinned there, and not a link to one.
+impl<'pin> Found<'pin> {
+    /// Looks.
+    ///
+    /// # Errors
+    /// When it is nothing of BPF's, or a symbolic link to it: names the pin, and the remedy.
+    pub fn look(pin: &'pin Path) -> Result<Self> {
+        if fs::symlink_metadata(pin)
+            .with_context(|| stranger(pin, "nothing readable"))?
+            .is_symlink()
+        {
+            bail!(stranger(pin, "a symbolic link"));
+        }
+        let said = describe(pin).with_context(|| stranger(pin, "something unreadable"))?;
+        Ok(Self { pin, said })
+    }
+
+    /// Whether it is a program, and not a link to one.
+    #[must_use]
+    pub fn is_program(&self) -> bool {
+        self.field("prog_type").is_some() && self.field("link_type").is_none()
+    }
+
+    /// The id of the program that it is, or that is behind the link that it is.
+    ///
+    /// # Errors
+    /// When it is neither: names the pin, and the remedy.
+    pub fn program(&self) -> Result<u32> {
+        let id = self.field("prog_id").and_then(|text| text.parse().ok());
+        id.with_context(|| stranger(self.pin, "something without a program"))
+    }
+
+    /// The link that it is, where `kind` is the kernel's word for such links.
+    ///
+    /// # Errors
+    /// When it is none of ours: names the pin, what it is, and the remedy.
+    pub fn link(&self, kind: &str, place: Place) -> Result<Link> {
+        let found = self
+            .field("link_type")
+            .unwrap_or("not a link, but something");
+        if found != kind {
+            bail!(stranger(self.pin, found));
+        }
+        let at = match place {
+            Place::Interface(_) => self.field("ifindex"),
+            Place::Cgroup => self.field("cgroup_id"),
+        };
+        let at = at.and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+        match (place, at) {
+            (_, 0) => return Ok(Link::Dead),
+            (Place::Interface(index), at) if at != u64::from(index) => {
+                bail!(stranger(self.pin, &format!("a link to interface {at}")));
+            }
+            _ => {}
+        }
+        Ok(Link::Attached {
+            program: self.program()?,
+        })
+    }
+
+    fn field(&self, name: &str) -> Option<&str> {
+        self.said.lines().find_map(|line| {
+            let value = line.strip_prefix(name)?.strip_prefix(':')?;
+            Some(value.trim())
+        })
+    }
+}
+
+/// Looks at what is pinned under the name of a link of ours.
 ///
 /// # Errors
-/// When it is nothing of BPF's: names the pin, and the remedy.
-pub fn is_program(pin: &Path) -> Result<bool> {
-    let described = describe(pin).with_context(|| stranger(pin, "something unreadable"))?;
-    Ok(described
-        .lines()
-        .any(|line| value(line, "prog_type").is_some())
-        && !described
-            .lines()
-            .any(|line| value(line, "link_type").is_some()))
+/// As [`Found::look`] and [`Found::link`].
+pub fn examine(pin: &Path, kind: &str, place: Place) -> Result<Link> {
+    Found::look(pin)?.link(kind, place)
 }
 
 /// Refuses another program than ours in the place of its pin.
@@ -108,27 +140,9 @@ pub fn is_program(pin: &Path) -> Result<bool> {
 /// # Errors
 /// Names the pin, what is there, and the remedy.
 pub fn require_program(pin: &Path, program: &str) -> Result<()> {
-    let foreign = |what: &str| stranger(pin, what);
-    let data = fs::symlink_metadata(pin).with_context(|| foreign("nothing readable"))?;
-    if data.is_symlink() {
-        bail!(foreign("a symbolic link"));
-    }
-    let found = ProgramInfo::from_pin(pin).with_context(|| foreign("something unreadable"))?;
-    match found.name_as_str() {
-        Some(name) if name == cut(program) => Ok(()),
-        name => bail!(foreign(&format!("program {}", name.unwrap_or_default()))),
-    }
-}
-
-/// The id of the program that is pinned there, or that is behind the link that is.
-///
-/// # Errors
-/// When it is neither: names the pin, and the remedy.
-pub fn program(pin: &Path) -> Result<u32> {
-    let described = describe(pin).with_context(|| stranger(pin, "something unreadable"))?;
-    let id = described.lines().find_map(|line| value(line, "prog_id"));
-    id.and_then(|text| text.parse().ok())
-        .with_context(|| stranger(pin, "something without a program"))
+    let found =
+        ProgramInfo::from_pin(pin).with_context(|| stranger(pin, "something unreadable"))?;
+    require_name(pin, "program", found.name_as_str().unwrap_or(""), program)
 }
 
 /// Whether a link of ours is attached there. What is none of ours counts as attached, since only a person can help
@@ -139,22 +153,15 @@ pub fn is_whole(pin: &Path, kind: &str, place: Place) -> bool {
     !missing && !matches!(examine(pin, kind, place), Ok(Link::Dead))
 }
 
-/// Refuses a program of somebody else's behind the link of such a pin.
-///
-/// Only CAP_SYS_ADMIN may look at programs by their ids: without it there is no telling, and no refusal.
+/// Refuses what is pinned if its program has another `name` than the one that belongs there.
 ///
 /// # Errors
-/// Names the pin, the program, and the remedy.
-pub fn require_ours(pin: &Path, id: u32, program: &str) -> Result<()> {
-    let found = loaded_programs()
-        .map_while(Result::ok)
-        .find(|loaded| loaded.id() == id);
-    match found.as_ref().and_then(ProgramInfo::name_as_str) {
-        Some(name) if name != cut(program) => {
-            bail!(stranger(pin, &format!("a link to program {name}")))
-        }
-        _ => Ok(()),
+/// Names the pin, what it is, and the remedy.
+pub fn require_name(pin: &Path, what: &str, name: &str, program: &str) -> Result<()> {
+    if name != cut(program) {
+        bail!(stranger(pin, &format!("{what} {name}")));
     }
+    Ok(())
 }
 
 /// A program's name, as the kernel keeps it.
@@ -169,7 +176,7 @@ fn stranger(pin: &Path, what: &str) -> String {
     )
 }
 
-/// What the kernel says of a pinned object (`fdinfo`, proc(5)): a name and a value on each line.
+/// What the kernel says of a pinned object.
 fn describe(pin: &Path) -> Result<String> {
     let path = CString::new(pin.as_os_str().as_bytes())?;
     let mut attr = PinAttr {
@@ -183,8 +190,4 @@ fn describe(pin: &Path) -> Result<String> {
         "/proc/self/fdinfo/{}",
         fd.as_raw_fd()
     ))?)
-}
-
-fn value<'a>(line: &'a str, name: &str) -> Option<&'a str> {
-    line.strip_prefix(name)?.strip_prefix(':').map(str::trim)
 }

@@ -28,7 +28,8 @@ use datapath_common::{
 
 use super::{
     life::Tier,
-    link, object, raw,
+    link::Found,
+    object, raw,
     tables::{Tabled, Tables},
     xdp,
 };
@@ -169,7 +170,7 @@ impl Rehearsal {
     /// # Errors
     /// When the link cannot be looked at.
     pub fn is_the_one_in_force(&mut self, pin: &std::path::Path, name: &str) -> Result<bool> {
-        let id = link::program(pin)?;
+        let id = Found::look(pin)?.program()?;
         let own = self.program(name)?.info()?.tag();
         Ok(loaded_programs()
             .flatten()

@@ -140,10 +140,18 @@ pub fn is_whole(pin_dir: &Path, wanted: &BTreeMap<u32, Mode>) -> bool {
     })
 }
 
+/// Looks at what is pinned under the name of such a link.
+///
+/// # Errors
+/// When it is none of ours.
+pub fn examine(pin: &Path, ifindex: u32) -> Result<Link> {
+    link::examine(pin, KIND, Place::Interface(ifindex))
+}
+
 /// Puts this object's program behind a pinned link that is to be kept, if another is there. Says whether the link
 /// lives, and is kept: else its pin is taken away, and with it the link.
 fn refresh(ebpf: &mut Ebpf, ifindex: u32, pin: &Path, keep: bool) -> Result<bool> {
-    match link::examine(pin, KIND, Place::Interface(ifindex))? {
+    match examine(pin, ifindex)? {
         Link::Attached { program: id } if keep => {
             if id != program(ebpf)?.info()?.id() {
                 swap(ebpf, pin).context("replacing the program")?;

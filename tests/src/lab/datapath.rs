@@ -106,7 +106,7 @@ impl Datapath {
         let text = format!("pin_dir = {pins:?}\napi_socket = {api:?}\n{config}");
         fs::write(&file, text).expect("the configuration");
         let log = Arc::default();
-        let child = spawn(netns, &file, &log);
+        let child = spawn(&binary(), netns, &file, &log);
         let datapath = Self {
             netns: netns.to_owned(),
             config: file,
@@ -140,7 +140,12 @@ impl Datapath {
 
     /// Starts another service on the same pins, and waits until it is that one which serves.
     pub fn restart(&mut self) {
-        self.child = spawn(&self.netns, &self.config, &self.log);
+        self.restart_as(&binary());
+    }
+
+    /// Likewise, of another build of the program.
+    pub fn restart_as(&mut self, build: &Path) {
+        self.child = spawn(build, &self.netns, &self.config, &self.log);
         // Without a service the datapath is active too.
         wait_until("the new service is ready", || {
             self.serving() == Some(self.child.id())
@@ -263,7 +268,7 @@ impl Datapath {
     /// One of the program's commands, to be run on it.
     #[must_use]
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = program(&self.netns);
+        let mut command = program(&binary(), &self.netns);
         command.arg("--config").arg(&self.config).args(arguments);
         command
     }
@@ -286,8 +291,8 @@ impl Drop for Datapath {
 }
 
 /// Starts the service. What it says is shown, and kept.
-fn spawn(netns: &str, config: &Path, log: &Arc<Mutex<String>>) -> Child {
-    let mut child = program(netns)
+fn spawn(build: &Path, netns: &str, config: &Path, log: &Arc<Mutex<String>>) -> Child {
+    let mut child = program(build, netns)
         .arg("run")
         .arg("--config")
         .arg(config)
@@ -309,11 +314,9 @@ fn spawn(netns: &str, config: &Path, log: &Arc<Mutex<String>>) -> Child {
 }
 
 /// The program, in a network namespace. `nsenter` becomes the program, so its process is the service's.
-fn program(netns: &str) -> Command {
+fn program(build: &Path, netns: &str) -> Command {
     let mut command = Command::new("nsenter");
-    command
-        .arg(format!("--net=/run/netns/{netns}"))
-        .arg(binary());
+    command.arg(format!("--net=/run/netns/{netns}")).arg(build);
     command
 }
 

@@ -144,6 +144,19 @@ fn what_is_in_the_place_of_a_link_is_refused() {
             datapath.kill();
         },
     );
+    // A link to the same cgroup, with another program behind it.
+    instead_of(
+        &cgroup,
+        |pin| {
+            fs::rename(link_of(&datapath, "host_sendmsg4"), pin).unwrap();
+        },
+        || {
+            refused(
+                &datapath,
+                &["host_connect4-", "program host_sendmsg4", "remove it"],
+            );
+        },
+    );
     held.ask().expect("the datapath goes on meanwhile");
     datapath.restart();
     held.ask().unwrap();

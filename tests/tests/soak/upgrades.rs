@@ -1,20 +1,26 @@
 //! Upgrades and the absence of the service, under load.
 
-use std::{thread, time::Duration};
+use std::{env, path::PathBuf, thread, time::Duration};
 
 use datapath_tests::lab::{
     Datapath, Lab,
     load::{self, Load, Plan},
 };
 
+/// Where `DATAPATH_FORMER` names another build of the program, every second upgrade goes back to that one.
 #[test]
 fn a_hundred_upgrades_under_load() {
+    let former = env::var_os("DATAPATH_FORMER").map(PathBuf::from);
+    println!("from this build to {former:?} and back");
     let lab = Lab::new();
     let mut datapath = Datapath::start(&lab, load::PORTS);
     let load = Load::begin(&lab, Plan::UPGRADE);
-    for _ in 0..100 {
+    for number in 0..100 {
         datapath.kill();
-        datapath.restart();
+        match &former {
+            Some(build) if number % 2 == 0 => datapath.restart_as(build),
+            _ => datapath.restart(),
+        }
     }
     load.end().assert_unnoticed(0);
 }

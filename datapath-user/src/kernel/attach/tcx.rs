@@ -10,19 +10,19 @@ use aya::programs::{
 };
 
 use crate::kernel::{
-    link::{self, Link, Place},
+    link::{Found, Link, Place},
     pins,
 };
 
 /// The kernel's word for such links.
 const KIND: &str = "tcx";
 
-/// Looks at a pinned link.
+/// What a pinned link is.
 ///
 /// # Errors
 /// When it is none of ours.
-pub(super) fn examine(pin: &Path, ifindex: u32) -> Result<Link> {
-    link::examine(pin, KIND, Place::Interface(ifindex))
+pub(super) fn examine(found: &Found<'_>, ifindex: u32) -> Result<Link> {
+    found.link(KIND, Place::Interface(ifindex))
 }
 
 /// Attaches a program after those that are there, and pins the link.
