@@ -4,10 +4,7 @@
 //! port on 0.0.0.0 only, as it does one that was published there on purpose: what a container was started with tells
 //! the two apart, and does not change.
 
-use std::{
-    collections::{HashMap, HashSet},
-    fs,
-};
+use std::collections::HashMap;
 
 use anyhow::Result;
 use futures::StreamExt as _;
@@ -19,8 +16,6 @@ use super::{
 
 /// How many containers are asked about at a time.
 const AT_A_TIME: usize = 8;
-/// `TCP_LISTEN` of include/net/tcp_states.h, and what a UDP socket that is not connected has instead.
-const LISTENING: [&str; 2] = ["0A", "07"];
 
 /// The IPv6 ports of containers, by their ids: found once for each.
 #[derive(Debug, Default)]
@@ -83,21 +78,14 @@ fn alone(container: &Container) -> Vec<Port> {
     alone
 }
 
-/// Those of them that were published without an address, as ports of every IPv6 address. One that a process of the
-/// host listens on there stays that process's.
+/// Those of them that were published without an address, as ports of every IPv6 address.
 fn implied(ports: &[Port], said: &HostConfig) -> Vec<Port> {
     let everywhere = ports.iter().filter(|port| is_everywhere(port, said));
-    let mut taken: HashMap<&str, HashSet<u16>> = HashMap::new();
-    let free = everywhere.filter(|port| {
-        let protocol = port.protocol.as_deref().unwrap_or_default();
-        let taken = taken.entry(protocol).or_insert_with(|| listening(protocol));
-        port.public_port.is_some_and(|port| !taken.contains(&port))
-    });
-    let free = free.map(|port| Port {
+    let everywhere = everywhere.map(|port| Port {
         ip: Some("::".to_owned()),
         ..port.clone()
     });
-    free.collect()
+    everywhere.collect()
 }
 
 fn is_everywhere(port: &Port, said: &HostConfig) -> bool {
@@ -111,21 +99,6 @@ fn is_everywhere(port: &Port, said: &HostConfig) -> bool {
         }
         None => said.publish_all_ports == Some(true),
     }
-}
-
-/// The ports that sockets of the host listen on by IPv6.
-fn listening(protocol: &str) -> HashSet<u16> {
-    let table = format!("/proc/thread-self/net/{protocol}6");
-    let table = fs::read_to_string(table).unwrap_or_default();
-    let ports = table.lines().skip(1).filter_map(|line| {
-        let mut words = line.split_ascii_whitespace().skip(1);
-        let (local, _, state) = (words.next()?, words.next()?, words.next()?);
-        let (_, port) = local.rsplit_once(':')?;
-        LISTENING
-            .contains(&state)
-            .then(|| u16::from_str_radix(port, 16).ok())?
-    });
-    ports.collect()
 }
 
 #[cfg(test)]
