@@ -1,12 +1,23 @@
 //! The eBPF object, which the binary carries with it: loaded, its maps adopted or pinned.
 
-use std::{error::Error, fs, io, path::Path};
+use std::{
+    error::Error,
+    fs, io,
+    num::NonZero,
+    panic::resume_unwind,
+    path::Path,
+    sync::{Mutex, PoisonError},
+    thread,
+};
 
-use anyhow::{Context as _, Result};
-use aya::{Ebpf, EbpfError, EbpfLoader, include_bytes_aligned, programs::SchedClassifier};
+use anyhow::{Context as _, Result, bail};
+use aya::{
+    Ebpf, EbpfError, EbpfLoader, include_bytes_aligned,
+    programs::{Program, SchedClassifier},
+};
 use datapath_common::names;
 
-use super::{adopt, cgroup, pins, version, xdp};
+use super::{adopt, pins, version};
 use crate::config::Config;
 
 /// The object, as it was built.
@@ -18,6 +29,9 @@ pub(super) const REFUSED: &str = "the kernel refused the maps: loading needs CAP
 
 /// Entries that half-open flows have at the most: an LRU map takes its memory at once.
 const MAX_HALF: u32 = 131_072;
+
+/// Programs that are loaded at a time: the largest takes a third of what all take.
+const LOADERS: usize = 4;
 
 /// Loads programs and maps. Maps that are pinned already are adopted as they are, with all that they hold.
 ///
@@ -62,17 +76,50 @@ fn complete(mut ebpf: Ebpf, maps: &Path) -> Result<Ebpf> {
     for name in names::maps::ALL {
         pins::make_private(&maps.join(name)).with_context(|| format!("map {name}"))?;
     }
-    for name in names::programs::HOST {
-        let loaded = cgroup::program(&mut ebpf, name)?.load();
-        loaded.with_context(|| refused(name))?;
-    }
-    for name in names::programs::CLASSIFIERS {
-        let loaded = program(&mut ebpf, name)?.load();
-        loaded.with_context(|| refused(name))?;
-    }
-    let loaded = xdp::program(&mut ebpf)?.load();
-    loaded.with_context(|| refused(names::programs::UPLINK_XDP))?;
+    load_programs(&mut ebpf)?;
     Ok(ebpf)
+}
+
+/// Has the kernel look through the programs, which takes most of a start: several at a time, where there are processors
+/// for it. The threads are gone afterwards.
+fn load_programs(ebpf: &mut Ebpf) -> Result<()> {
+    let mut programs: Vec<_> = ebpf.programs_mut().collect();
+    // Those that take long first.
+    programs.sort_by_key(|(name, _)| names::programs::HOST.contains(name));
+    let threads = thread::available_parallelism().map_or(1, NonZero::get);
+    let threads = threads.min(LOADERS);
+    let programs = Mutex::new(programs.into_iter());
+    let next = || {
+        let mut programs = programs.lock().unwrap_or_else(PoisonError::into_inner);
+        programs.next()
+    };
+    let work = || {
+        while let Some((name, program)) = next() {
+            load_program(program).with_context(|| refused(name))?;
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        let own = work();
+        others.into_iter().fold(own, |result, other| {
+            let other = other.join().unwrap_or_else(|panic| resume_unwind(panic));
+            result.and(other)
+        })
+    })
+}
+
+fn load_program(program: &mut Program) -> Result<()> {
+    if let Program::SchedClassifier(program) = program {
+        program.load()?;
+    } else if let Program::CgroupSockAddr(program) = program {
+        program.load()?;
+    } else if let Program::Xdp(program) = program {
+        program.load()?;
+    } else {
+        bail!("it is of another type");
+    }
+    Ok(())
 }
 
 /// What to say when the kernel does not take a program. The verifier's reasons follow, which help nobody whose kernel is
