@@ -19,6 +19,7 @@ use std::{io::IsTerminal as _, path::PathBuf};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use tokio::runtime::{Builder, Runtime};
 
 use crate::{
     config::{
@@ -210,7 +211,7 @@ impl Cli {
             Command::Run => {
                 log(self.verbose);
                 let prepared = service::prepare(&config)?;
-                runtime()?.block_on(service::run(prepared, config, self.config))
+                service_runtime()?.block_on(service::run(prepared, config, self.config))
             }
             Command::Status { json, wait } => {
                 runtime()?.block_on(show::status(&config, json, wait))
@@ -237,10 +238,16 @@ impl Cli {
     }
 }
 
-/// Without descriptors it does not fail, but panics.
-fn runtime() -> Result<tokio::runtime::Runtime> {
+/// For a command: it asks one thing after the other, and threads would only take turns. Without descriptors it does not
+/// fail, but panics.
+fn runtime() -> Result<Runtime> {
     descriptors::require("this command", descriptors::COMMAND)?;
-    Ok(tokio::runtime::Builder::new_multi_thread()
+    Ok(Builder::new_current_thread().enable_all().build()?)
+}
+
+/// For the service: its clients are served while it works.
+fn service_runtime() -> Result<Runtime> {
+    Ok(Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()?)
