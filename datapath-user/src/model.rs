@@ -3,7 +3,7 @@
 //! Sources produce these values, the reconciler compares them, and the kernel layer turns them into map
 //! entries. Everything is ordered, so that sets of it compare and print the same way every time.
 
-use std::{fmt, net::IpAddr};
+use std::{collections::BTreeMap, fmt, net::IpAddr};
 
 pub use datapath_common::binding::Source;
 use ipnet::IpNet;
@@ -73,8 +73,8 @@ pub struct Network {
 pub struct Wanted {
     /// The networks, by bridge.
     pub networks: Vec<Network>,
-    /// The published ports.
-    pub publications: Vec<Publication>,
+    /// The published ports, by where they listen.
+    pub publications: BTreeMap<Listen, Publication>,
     /// Docker has not spoken yet.
     pub partial: bool,
     /// What two sources want that only one can have, a line each.

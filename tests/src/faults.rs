@@ -6,9 +6,13 @@ use std::{
     process::{Child, ChildStderr, Command, Output, Stdio},
 };
 
+use datapath_common::family::{V4, V6};
 use datapath_user::{
-    kernel::{pinned::Pinned, tables::Tables},
-    reconcile::slots_in_use,
+    kernel::{
+        pinned::Pinned,
+        tables::{Tabled, Tables},
+    },
+    view::PortView,
 };
 
 use crate::lab::{
@@ -191,7 +195,9 @@ fn in_order(lab: &Lab, datapath: &Datapath, when: &str) {
     let open = Talk::open(&lab.lan, "203.0.113.2:9000").is_ok();
     assert_eq!(open, listed.contains(&9000), "{when}: {listed:?}");
     assert!(Talk::open(&lab.lan, "203.0.113.2:8080").is_ok(), "{when}");
-    let slots = slots_in_use(&Tables::new(datapath.pins())).expect("the maps");
+    let mut slots: Vec<_> = ports(datapath).iter().map(|port| port.slot).collect();
+    slots.extend(slots_of_addresses::<V4>(datapath));
+    slots.extend(slots_of_addresses::<V6>(datapath));
     let different: BTreeSet<_> = slots.iter().collect();
     assert_eq!(
         different.len(),
@@ -200,10 +206,19 @@ fn in_order(lab: &Lab, datapath: &Datapath, when: &str) {
     );
 }
 
-fn listed(datapath: &Datapath) -> BTreeSet<u16> {
+fn slots_of_addresses<F: Tabled>(datapath: &Datapath) -> Vec<u32> {
+    let (locals, _) = Tables::new(datapath.pins()).locals::<F>().expect("the map");
+    let locals = locals.entries().expect("the host's addresses");
+    locals.values().map(|local| local.slot).collect()
+}
+
+fn ports(datapath: &Datapath) -> Vec<PortView> {
     let ports = Pinned::open(datapath.pins()).and_then(|pinned| pinned.ports());
-    let ports = ports.expect("the published ports");
-    ports
+    ports.expect("the published ports")
+}
+
+fn listed(datapath: &Datapath) -> BTreeSet<u16> {
+    ports(datapath)
         .iter()
         .map(|port| port.publication.listen.port)
         .collect()

@@ -233,7 +233,7 @@ impl Walk {
             return self.among_neighbours::<F>(bridge);
         }
         let known = F::Addr::from_ip(src)
-            .and_then(|addr| self.tables.endpoints::<F>().ok()?.get(&addr, 0).ok());
+            .and_then(|addr| self.tables.endpoints::<F>().ok()?.1.get(&addr, 0).ok());
         let port = port.or(known.map(|endpoint| endpoint.port));
         if let Some(port) = port.filter(|port| self.has(VETH_INGRESS, *port)) {
             let from = known.map_or(packet::SENDER, |endpoint| endpoint.mac);

@@ -46,8 +46,8 @@ impl<F: Tabled> Census<F> {
             return Ok(None);
         }
         Ok(Some(Self {
-            locals: tables.locals::<F>()?.keys().flatten().collect(),
-            endpoints: tables.endpoints::<F>()?.keys().flatten().collect(),
+            locals: tables.locals::<F>()?.0.entries()?.into_keys().collect(),
+            endpoints: tables.endpoints::<F>()?.0.entries()?.into_keys().collect(),
             opened,
             flows: BTreeMap::new(),
             now,

@@ -207,7 +207,7 @@ fn ports_of<F: Tabled>(tables: &Tables) -> anyhow::Result<Vec<PortView>> {
     let lists = allow::read::<F>(&tables.allowed::<F>()?)?;
     let stats = tables.binding_stats()?;
     let mut ports = Vec::new();
-    for (key, binding) in tables.all_bindings::<F>()? {
+    for (key, binding) in tables.bindings::<F>()?.0.entries()? {
         let Some(protocol) = Protocol::from_number(key.protocol) else {
             continue;
         };

@@ -191,44 +191,12 @@ impl Tables {
         HashMap::try_from(map).with_context(|| format!("map {name}: of another shape"))
     }
 
-    /// All entries of a hash map, sorted: read a batch at a time.
-    fn entries<K: Pod + Ord, V: Pod>(&self, name: &str) -> Result<BTreeMap<K, V>> {
-        let entries = Batched::new(self.data(name)?)?.entries();
-        entries.with_context(|| format!("map {name}"))
-    }
-
-    /// All bindings of a family.
-    ///
-    /// # Errors
-    /// As [`Tables::bindings`]. So with the others that read all of a map.
-    pub fn all_bindings<F: Tabled>(&self) -> Result<BTreeMap<BindingKey<F>, Binding<F>>> {
-        self.entries(F::BINDINGS)
-    }
-
-    /// All addresses of the host.
-    #[expect(clippy::missing_errors_doc, reason = "as `all_bindings`")]
-    pub fn all_locals<F: Tabled>(&self) -> Result<BTreeMap<F::Addr, LocalAddress>> {
-        self.entries(F::LOCALS)
-    }
-
-    /// The addresses of all uplinks.
-    #[expect(clippy::missing_errors_doc, reason = "as `all_bindings`")]
-    pub fn all_uplinks<F: Tabled>(&self) -> Result<BTreeMap<u32, UplinkAddresses<F>>> {
-        self.entries(F::UPLINKS)
-    }
-
-    /// All endpoints.
-    #[expect(clippy::missing_errors_doc, reason = "as `all_bindings`")]
-    pub fn all_endpoints<F: Tabled>(&self) -> Result<BTreeMap<F::Addr, Endpoint>> {
-        self.entries(F::ENDPOINTS)
-    }
-
-    /// The bindings of a family.
+    /// The bindings of a family: for thousands at a time, and for each.
     ///
     /// # Errors
     /// When the map is not there, or of another shape. So with the others below.
-    pub fn bindings<F: Tabled>(&self) -> Result<Table<BindingKey<F>, Binding<F>>> {
-        self.hash(F::BINDINGS)
+    pub fn bindings<F: Tabled>(&self) -> Result<Both<BindingKey<F>, Binding<F>>> {
+        self.both(F::BINDINGS)
     }
 
     /// The networks of the allow-lists.
@@ -250,7 +218,7 @@ impl Tables {
         Batched::new(self.data(tier.map::<F>())?)
     }
 
-    /// The endpoint-independent mappings: for thousands at a time, and for each.
+    /// The endpoint-independent mappings, likewise.
     #[expect(clippy::missing_errors_doc, reason = "as `bindings`")]
     pub fn mappings<F: Tabled>(&self) -> Result<Both<MappingKey<F>, Mapping<F>>> {
         self.both(F::MAPPINGS)
@@ -273,22 +241,22 @@ impl Tables {
         LpmTrie::try_from(map).context("map of networks: of another shape")
     }
 
-    /// The host's addresses.
+    /// The host's addresses, likewise.
     #[expect(clippy::missing_errors_doc, reason = "as `bindings`")]
-    pub fn locals<F: Tabled>(&self) -> Result<Table<F::Addr, LocalAddress>> {
-        self.hash(F::LOCALS)
+    pub fn locals<F: Tabled>(&self) -> Result<Both<F::Addr, LocalAddress>> {
+        self.both(F::LOCALS)
     }
 
-    /// The uplinks' addresses.
+    /// The uplinks' addresses, likewise.
     #[expect(clippy::missing_errors_doc, reason = "as `bindings`")]
-    pub fn uplinks<F: Tabled>(&self) -> Result<Table<u32, UplinkAddresses<F>>> {
-        self.hash(F::UPLINKS)
+    pub fn uplinks<F: Tabled>(&self) -> Result<Both<u32, UplinkAddresses<F>>> {
+        self.both(F::UPLINKS)
     }
 
-    /// The endpoints.
+    /// The endpoints, likewise.
     #[expect(clippy::missing_errors_doc, reason = "as `bindings`")]
-    pub fn endpoints<F: Tabled>(&self) -> Result<Table<F::Addr, Endpoint>> {
-        self.hash(F::ENDPOINTS)
+    pub fn endpoints<F: Tabled>(&self) -> Result<Both<F::Addr, Endpoint>> {
+        self.both(F::ENDPOINTS)
     }
 
     /// How many flows endpoints have opened.

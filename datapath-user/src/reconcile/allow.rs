@@ -24,25 +24,34 @@ use crate::{
 /// The lists of one family.
 pub(super) struct Lists<F: Tabled> {
     map: Allowed<F>,
-    /// What the map holds.
+    /// What the map held when it was looked at, and what was changed since.
     present: allow::Lists,
     /// The number of each whole list.
     numbers: BTreeMap<BTreeSet<IpNet>, u32>,
 }
 
 impl<F: Tabled> Lists<F> {
-    pub(super) fn read(tables: &Tables) -> Result<Self> {
-        let map = tables.allowed::<F>()?;
-        let present = allow::read::<F>(&map)?;
-        let numbers = present
-            .iter()
+    pub(super) fn open(tables: &Tables) -> Result<Self> {
+        Ok(Self {
+            map: tables.allowed::<F>()?,
+            present: allow::Lists::new(),
+            numbers: BTreeMap::new(),
+        })
+    }
+
+    /// Looks at all that the map holds.
+    pub(super) fn look(&mut self) -> Result<()> {
+        self.present = allow::read::<F>(&self.map)?;
+        let present = self.present.iter();
+        self.numbers = present
             .map(|(number, list)| (list.clone(), *number))
             .collect();
-        Ok(Self {
-            map,
-            present,
-            numbers,
-        })
+        Ok(())
+    }
+
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.present.is_empty()
     }
 
     /// The number of a list, which is written if it is new.

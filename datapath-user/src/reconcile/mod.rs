@@ -2,11 +2,13 @@
 //! the maps are the truth, so a restart, a missed event and a tampered entry all heal the same way.
 
 pub mod allow;
-mod apply;
 mod endpoints;
 pub mod forwarding;
 pub mod isolation;
+mod maps;
 pub mod overlap;
+mod ports;
+mod side;
 mod slots;
 pub mod xdp;
 
@@ -16,14 +18,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use datapath_common::{
-    family::{V4, V6},
-    settings::{Settings, slots as ranges},
-    way::Endpoint,
-};
+use datapath_common::{settings::Settings, way::Endpoint};
 
-pub use self::{apply::Changes, slots::Generations};
-use self::{apply::Side, forwarding::Ways, slots::SlotsOfBoth};
+use self::forwarding::Ways;
+pub use self::maps::{Changes, Maps};
 use crate::{
     config::{Config, Uplinks},
     kernel::{
@@ -31,7 +29,7 @@ use crate::{
         census, netns,
         tables::Tables,
     },
-    model::{Network, Publication, Wanted},
+    model::{Listen, Network, Publication, Wanted},
     sources::{
         docker::is_own_bridge,
         netlink::{Host, Link},
@@ -43,8 +41,8 @@ use crate::{
 pub struct Desired {
     /// The networks whose bridge exists, with the bridge's index.
     pub networks: Vec<(Network, u32)>,
-    /// The published ports.
-    pub publications: Vec<Publication>,
+    /// The published ports, by where they listen.
+    pub publications: BTreeMap<Listen, Publication>,
     /// The uplinks.
     pub uplinks: Vec<Link>,
     /// Docker has not spoken yet: no network is taken away, which may be its.
@@ -182,47 +180,6 @@ fn auto_uplinks(networks: &[(Network, u32)], host: &Host, before: &[Link]) -> Ve
         })
         .cloned()
         .collect()
-}
-
-/// Brings the maps to what is desired.
-///
-/// # Errors
-/// When a map cannot be read or written; what was possible is done.
-pub fn reconcile(
-    tables: &Tables,
-    generations: &mut Generations,
-    desired: &Desired,
-) -> Result<Changes> {
-    let (mut four, mut six) = (Side::<V4>::open(tables)?, Side::<V6>::open(tables)?);
-    let mut slots = SlotsOfBoth::new(four.slots().chain(six.slots()));
-    let mut narrowed = BTreeMap::new();
-    let four = four.reconcile(desired, &mut slots, generations, &mut narrowed);
-    let both = four.and_then(|mut changes| {
-        changes += six.reconcile(desired, &mut slots, generations, &mut narrowed)?;
-        Ok(changes)
-    });
-    // Whatever else failed: lists that are in force hold for the flows that are open, too.
-    let ended = allow::end_others(tables, &narrowed).context("flows that are allowed no more");
-    let changes = both?;
-    ended?;
-    Ok(changes)
-}
-
-/// The slots of generations that bindings and addresses have.
-///
-/// # Errors
-/// When a map cannot be read.
-pub fn slots_in_use(tables: &Tables) -> Result<Vec<u32>> {
-    let (four, six) = (Side::<V4>::open(tables)?, Side::<V6>::open(tables)?);
-    Ok(four.slots().chain(six.slots()).collect())
-}
-
-/// Makes every next hop that was found until now count no more: something changed that it may depend on.
-///
-/// # Errors
-/// When the map cannot be written.
-pub fn forget_ways(generations: &mut Generations) -> Result<()> {
-    generations.raise(ranges::WAYS)
 }
 
 /// Writes the settings, where others are in force. Says whether there were.

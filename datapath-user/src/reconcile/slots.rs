@@ -13,60 +13,78 @@ pub(super) struct SlotsOfBoth {
     pub(super) addresses: Slots,
 }
 
-impl SlotsOfBoth {
-    pub(super) fn new(used: impl IntoIterator<Item = u32>) -> Self {
-        let mut both = Self {
+impl Default for SlotsOfBoth {
+    fn default() -> Self {
+        Self {
             bindings: Slots::new(ranges::BINDINGS..ranges::ADDRESSES),
             addresses: Slots::new(ranges::ADDRESSES..ranges::NETWORKS),
-        };
-        for slot in used {
-            both.bindings.note(slot);
-            both.addresses.note(slot);
         }
-        both
     }
 }
 
-/// The slots of one kind. One that was in use in the beginning is not given out, whatever became of its owner.
+impl SlotsOfBoth {
+    /// These are in use, and no others.
+    pub(super) fn fill(&mut self, used: impl IntoIterator<Item = u32>) {
+        self.bindings.used.fill(false);
+        self.addresses.used.fill(false);
+        for slot in used {
+            self.note(slot, true);
+        }
+    }
+
+    /// Nobody has this one any more.
+    pub(super) fn free(&mut self, slot: u32) {
+        self.note(slot, false);
+    }
+
+    fn note(&mut self, slot: u32, used: bool) {
+        self.bindings.note(slot, used);
+        self.addresses.note(slot, used);
+    }
+}
+
+/// The slots of one kind. One that became free is given out again as late as can be.
 pub(super) struct Slots {
     range: Range<u32>,
     used: Vec<bool>,
-    next: u32,
+    /// Where the next one is looked for.
+    next: usize,
 }
 
 impl Slots {
     fn new(range: Range<u32>) -> Self {
         Self {
             used: vec![false; range.len()],
-            next: range.start,
+            next: 0,
             range,
         }
     }
 
-    /// Somebody has this one.
-    fn note(&mut self, slot: u32) {
+    fn note(&mut self, slot: u32, used: bool) {
         let place = slot.checked_sub(self.range.start);
-        if let Some(used) = place.and_then(|place| self.used.get_mut(place as usize)) {
-            *used = true;
+        if let Some(place) = place.and_then(|place| self.used.get_mut(place as usize)) {
+            *place = used;
         }
     }
 
     /// A slot that nobody has.
     pub(super) fn take(&mut self) -> Result<u32> {
-        let free = (self.next..self.range.end)
-            .find(|slot| self.used.get((slot - self.range.start) as usize) == Some(&false));
-        self.next = free.map_or(self.range.end, |slot| slot + 1);
-        if let Some(slot) = free {
-            return Ok(slot);
-        }
-        let size = self.range.end - self.range.start;
-        Err(anyhow::anyhow!("all {size} places are taken")).context("map full")
+        let size = self.used.len();
+        let mut places = (self.next..size).chain(0..self.next);
+        let free = places.find(|place| self.used.get(*place) == Some(&false));
+        let Some(place) = free else {
+            return Err(anyhow::anyhow!("all {size} places are taken")).context("map full");
+        };
+        self.next = (place + 1) % size;
+        let slot = self.range.start + u32::try_from(place)?;
+        self.note(slot, true);
+        Ok(slot)
     }
 }
 
 /// The generations, which nobody but the service changes: it knows what each of them has to be.
 #[derive(Debug)]
-pub struct Generations {
+pub(super) struct Generations {
     tables: Tables,
     map: Batched<u32, u32>,
     known: Vec<u32>,
@@ -74,10 +92,7 @@ pub struct Generations {
 
 impl Generations {
     /// Reads them.
-    ///
-    /// # Errors
-    /// When the map cannot be read.
-    pub fn read(tables: &Tables) -> Result<Self> {
+    pub(super) fn read(tables: &Tables) -> Result<Self> {
         Ok(Self {
             tables: tables.clone(),
             map: tables.generations()?,
@@ -99,10 +114,7 @@ impl Generations {
 
     /// Raises those of all slots that nobody has: what a service that was killed withdrew, and had no time to end,
     /// ends here. Where nobody has any, no service was there before.
-    ///
-    /// # Errors
-    /// When the map cannot be written.
-    pub fn retire(&mut self, used: impl IntoIterator<Item = u32>) -> Result<()> {
+    pub(super) fn retire(&mut self, used: impl IntoIterator<Item = u32>) -> Result<()> {
         let used: BTreeSet<u32> = used.into_iter().collect();
         if used.is_empty() {
             return Ok(());
@@ -119,10 +131,7 @@ impl Generations {
     }
 
     /// Puts those right that somebody else changed, and says how many.
-    ///
-    /// # Errors
-    /// When the map cannot be read or written.
-    pub fn heal(&mut self) -> Result<usize> {
+    pub(super) fn heal(&mut self) -> Result<usize> {
         let found = self.tables.read_generations()?;
         let wrong: Vec<u32> = (0..)
             .zip(self.known.iter().zip(&found))
@@ -147,11 +156,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slot_in_use_is_never_given_again() {
-        let mut slots = Slots::new(1..5);
-        [1, 3, 0, 7].into_iter().for_each(|slot| slots.note(slot));
+    fn a_slot_in_use_is_never_given_again_and_one_that_is_free_as_late_as_can_be() {
+        let mut slots = Slots::new(1..6);
+        for slot in [1, 3, 0, 7] {
+            slots.note(slot, true);
+        }
         assert_eq!(slots.take().unwrap(), 2);
+        slots.note(2, false);
         assert_eq!(slots.take().unwrap(), 4);
+        assert_eq!(slots.take().unwrap(), 5);
+        assert_eq!(slots.take().unwrap(), 2);
         assert!(slots.take().is_err());
+        slots.note(3, false);
+        assert_eq!(slots.take().unwrap(), 3);
     }
 }

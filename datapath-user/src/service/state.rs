@@ -4,7 +4,7 @@ mod requests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     path::Path,
 };
 
@@ -27,7 +27,7 @@ use crate::{
     },
     model::{Listen, Publication, Wanted},
     reconcile::{
-        self, Changes, Desired, Generations,
+        self, Changes, Desired, Maps,
         forwarding::{self, Ways},
         isolation, overlap,
         xdp::{self, Level},
@@ -35,7 +35,7 @@ use crate::{
     sources::{
         docker::{self, View},
         firewall::{Firewall, Stamp},
-        listeners::Listeners,
+        listeners::{Holder, Listeners},
         netlink::{Host, Netlink},
     },
 };
@@ -46,8 +46,8 @@ pub(super) struct State {
     ebpf: Ebpf,
     tables: Tables,
     /// The maps by their identity: what is pinned in their place is not taken for them.
-    maps: Adopted,
-    generations: Generations,
+    pins: Adopted,
+    maps: Maps,
     /// Ports that the API published: they were in the maps before this service was.
     api: BTreeMap<Listen, Publication>,
     /// What Docker wants, if it is followed.
@@ -91,13 +91,12 @@ impl State {
     pub(super) fn new(config: Config, mut ebpf: Ebpf) -> Result<Self> {
         kernel_log::read(&mut ebpf).context("what the programs have to say")?;
         let tables = Tables::new(&config.pin_dir);
-        let maps = Adopted::of(&config.pin_dir)?;
-        let mut generations = Generations::read(&tables)?;
-        generations.retire(reconcile::slots_in_use(&tables)?)?;
-        let mut api = BTreeMap::new();
-        let (mut held, mut present) = (Vec::new(), Vec::new());
+        let adopted = Adopted::of(&config.pin_dir)?;
+        let maps = Maps::open(&tables)?;
+        let (mut api, mut present) = (BTreeMap::new(), BTreeMap::new());
+        let mut held = Vec::new();
         for port in Pinned::open(&config.pin_dir)?.ports()? {
-            present.push(port.publication.clone());
+            present.insert(port.publication.listen, port.publication.clone());
             match port.publication.source {
                 Source::Api => drop(api.insert(port.publication.listen, port.publication)),
                 Source::Docker => held.push(port.publication),
@@ -118,8 +117,8 @@ impl State {
             means: Means::choose(config.attach)?,
             hooks: BTreeSet::new(),
             drivers: BTreeMap::new(),
+            pins: adopted,
             maps,
-            generations,
             docker: follow(&config),
             held,
             listeners: Listeners::default(),
@@ -165,7 +164,7 @@ impl State {
         let relinked = netlink.relinked();
         let host = netlink.dump().await?;
         let looked = start.elapsed();
-        let wanted = self.wanted();
+        let (wanted, _) = self.wanted(None);
         let arrived = self.arrived(&wanted.publications, &host, relinked);
         if !arrived.is_empty() {
             netlink.ask_anew(&arrived).await?;
@@ -180,7 +179,7 @@ impl State {
 
     /// Looks for what somebody else did to the maps and could not be seen by comparing them with what is desired.
     pub(super) fn heal(&mut self) -> Result<()> {
-        let wrong = self.generations.heal().context("the generations")?;
+        let wrong = self.maps.heal().context("the generations")?;
         if wrong > 0 {
             warn!("somebody else changed {wrong} generations; they are put right");
         }
@@ -191,7 +190,7 @@ impl State {
     /// links all that nobody has answered for.
     fn arrived(
         &self,
-        publications: &[Publication],
+        publications: &BTreeMap<Listen, Publication>,
         host: &Host,
         relinked: bool,
     ) -> BTreeSet<IpAddr> {
@@ -204,7 +203,7 @@ impl State {
 
     fn apply(&mut self, host: Host, mut wanted: Wanted) -> Result<()> {
         self.problems.clone_from(&self.limits);
-        if let Err(error) = self.maps.restore(&self.ebpf, &self.config.pin_dir) {
+        if let Err(error) = self.pins.restore(&self.ebpf, &self.config.pin_dir) {
             self.problems.push(format!("{error:#}"));
             return Err(error);
         }
@@ -227,7 +226,7 @@ impl State {
         let mut result = self.bring_about(before.as_ref());
         self.settled = result.is_ok();
         if moved {
-            result = result.and(reconcile::forget_ways(&mut self.generations));
+            result = result.and(self.maps.forget_ways());
         }
         if let Err(error) = &result {
             self.problems.push(format!("{error:#}"));
@@ -249,13 +248,13 @@ impl State {
 
     /// Where it is known what was in force `before`, what does not come from a new desire is somebody else's doing.
     fn bring_about(&mut self, before: Option<&Desired>) -> Result<()> {
-        let changes = reconcile::reconcile(&self.tables, &mut self.generations, &self.desired);
+        let changes = self.maps.reconcile(&self.desired);
         if changes
             .as_ref()
             .map_or(true, |changes| changes.endpoints > 0)
         {
             // Flows keep where their packets go.
-            reconcile::forget_ways(&mut self.generations)?;
+            self.maps.forget_ways()?;
         }
         let changes = changes?;
         let explained = before.is_none_or(|before| self.desired.explains(&changes, before));
@@ -305,7 +304,7 @@ impl State {
 
     /// Something in the host's network changed: no next hop counts until the stack has shown it anew.
     pub(super) fn forget_ways(&mut self) -> Result<()> {
-        reconcile::forget_ways(&mut self.generations)
+        self.maps.forget_ways()
     }
 
     /// Looks whether the host's packet filters were changed, or its forwarding switched, and decides anew how
@@ -324,8 +323,8 @@ impl State {
     /// the bridge.
     pub(super) fn watch_pins(&mut self) -> Result<()> {
         let dir = self.config.pin_dir.clone();
-        if !self.maps.are_pinned(&dir) {
-            self.maps.restore(&self.ebpf, &dir)?;
+        if !self.pins.are_pinned(&dir) {
+            self.pins.restore(&self.ebpf, &dir)?;
         }
         if !attach::is_whole(&dir, &self.hooks) || !driver::is_whole(&dir, &self.drivers) {
             self.decide_ways()?;
@@ -374,7 +373,8 @@ impl State {
         Ok(())
     }
 
-    fn wanted(&mut self) -> Wanted {
+    /// What the sources want, of all ports or of `only` these, and who listens on ports that were asked about.
+    fn wanted(&mut self, only: Option<&BTreeSet<Listen>>) -> (Wanted, BTreeMap<Listen, Holder>) {
         let view = self.docker.as_ref().map(watch::Receiver::borrow);
         let snapshot = view.as_ref().and_then(|view| view.snapshot.as_ref());
         let docker = view.as_ref().map(|_| wanted::Docker {
@@ -382,41 +382,10 @@ impl State {
             held: &self.held,
             awaited: self.awaited,
         });
-        let unlisted = snapshot.map_or_else(BTreeSet::new, |snapshot| snapshot.unlisted.clone());
         let present = &self.desired.publications;
-        let mut wanted = wanted::gather(&self.config, &self.api, docker, present);
-        drop(view);
-        self.yield_to_holders(&mut wanted, &unlisted);
-        wanted
-    }
-
-    /// A port that a process of the host listens on is not taken from it, unless it came later. Docker sees to the ports
-    /// that it lists itself: it holds each with a socket, whose process may not be seen from here.
-    fn yield_to_holders(&mut self, wanted: &mut Wanted, unlisted: &BTreeSet<Listen>) {
-        let ports = wanted.publications.iter();
-        let own =
-            ports.filter(|port| port.source != Source::Docker || unlisted.contains(&port.listen));
-        let holders = self.listeners.holders(own.map(|port| port.listen));
-        let present = self.desired.publications.iter().map(|port| port.listen);
-        let present: BTreeSet<Listen> = present
-            .filter(|listen| holders.contains_key(listen))
-            .collect();
-        wanted.publications.retain(|port| {
-            let Some(holder) = holders.get(&port.listen) else {
-                return true;
-            };
-            let present = present.contains(&port.listen);
-            let to = SocketAddr::new(port.to, port.to_port);
-            let what = if present {
-                format!("gets nothing of what goes to {to}; stop it, or withdraw the port")
-            } else {
-                "has it; it is published as soon as it is free".to_owned()
-            };
-            wanted
-                .conflicts
-                .push(format!("{}: {holder}, {what}", port.listen));
-            present
-        });
+        let mut wanted = wanted::gather(&self.config, &self.api, docker, present, only);
+        let holders = wanted::yield_to_holders(&mut wanted, &mut self.listeners, snapshot, present);
+        (wanted, holders)
     }
 
     /// Whether Docker has to speak before the picture is whole.
@@ -474,8 +443,8 @@ impl State {
     }
 }
 
-fn targets(publications: &[Publication]) -> impl Iterator<Item = IpAddr> {
-    publications.iter().map(|port| port.to)
+fn targets(publications: &BTreeMap<Listen, Publication>) -> impl Iterator<Item = IpAddr> {
+    publications.values().map(|port| port.to)
 }
 
 /// Follows Docker, unless it is switched off. Where nobody said so, it is followed from when it is there.

@@ -42,7 +42,7 @@ fn host() -> Host {
 }
 
 fn knows<F: Tabled>(tables: &Tables) -> bool {
-    let ends = tables.endpoints::<F>().unwrap();
+    let (_, ends) = tables.endpoints::<F>().unwrap();
     nets()
         .iter()
         .any(|net| F::Addr::from_ip(net.endpoint).is_some_and(|addr| ends.get(&addr, 0).is_ok()))

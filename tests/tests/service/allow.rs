@@ -7,7 +7,9 @@ use std::{
     time::Duration,
 };
 
+use datapath_common::family::V4;
 use datapath_tests::lab::{Datapath, Lab, Netns, tcp_echo, tcp_exchange, udp_echo, udp_exchange};
+use datapath_user::kernel::tables::Tables;
 use serde_json::Value;
 
 use crate::talk::{self, Talk};
@@ -77,6 +79,36 @@ fn a_change_ends_the_flows_of_others_and_of_nobody_else() {
     ask(&lab.lan).unwrap();
     ask(&far).unwrap();
     assert_eq!(port(&datapath, "allow"), Value::Null);
+}
+
+#[test]
+fn a_list_is_there_for_as_long_as_a_port_names_it() {
+    let lab = Lab::new();
+    lab.add_ipv6();
+    let far = lab.add_far();
+    talk::serve(&lab.container, "0.0.0.0:80");
+    let datapath = Datapath::start(&lab, "");
+    let (lists, near) = (Tables::new(datapath.pins()), "203.0.113.0/24");
+    let lists = lists.allowed::<V4>().unwrap();
+    let succeeds = |arguments: &[&str]| {
+        let output = datapath.cli(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", said(&output));
+        lists.iter().count()
+    };
+    for port in ["8080:80", "8081:80"] {
+        let entries = succeeds(&["publish", port, "--to", "172.17.0.2", "--allow", near]);
+        assert_eq!(entries, 1, "one list for both");
+    }
+    assert_eq!(succeeds(&["unpublish", "8080"]), 1);
+    Talk::open(&lab.lan, "203.0.113.2:8081").unwrap();
+    assert!(!connects(&far, "203.0.113.2:8081"));
+    assert_eq!(
+        succeeds(&["allow", "8081", "198.51.100.0/24", "192.0.2.0/24"]),
+        2
+    );
+    Talk::open(&far, "203.0.113.2:8081").unwrap();
+    assert!(!connects(&lab.lan, "203.0.113.2:8081"));
+    assert_eq!(succeeds(&["unpublish", "8081"]), 0);
 }
 
 #[test]

@@ -231,8 +231,8 @@ fn one_more_port_beside_tens_of_thousands() {
         println!(
             "{all} ports after {took:?}; one more or less: median {median:?}, longest {longest:?}"
         );
-        // 19 and 42 ms here: loose, for a machine with other work.
-        assert!(median < Duration::from_millis(250), "{each:?}");
+        // One millisecond here: loose, for a machine with other work.
+        assert!(median < Duration::from_millis(100), "{each:?}");
     }
     let start = Instant::now();
     let listed = datapath.cli(&["ports", "--json"]).stdout;
@@ -244,6 +244,10 @@ fn one_more_port_beside_tens_of_thousands() {
     let answer = send(&datapath, &request("DELETE", body.as_bytes()));
     assert!(answer.contains(r#"{"ports":31000}"#), "{answer}");
     println!("withdrawn after {:?}", start.elapsed());
+    // Their places are given out again, though not all at once.
+    let body = about(1_000..32_000, TO);
+    let answer = send(&datapath, &request("POST", body.as_bytes()));
+    assert!(answer.contains(r#"{"ports":31000}"#), "{answer}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::net::{TcpListener, UdpSocket};
 
 use datapath_tests::lab::{Datapath, Lab, run, tcp_echo, tcp_exchange, wait_until};
+use serde_json::Value;
 
 const CONFIG: &str = r#"
 [[publish]]
@@ -16,6 +17,44 @@ to = "172.17.0.2:80"
 fn status(datapath: &Datapath) -> String {
     let output = run(&mut datapath.command(&["status"]));
     String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn a_port_that_another_waits_for_is_its_as_soon_as_it_is_withdrawn() {
+    let lab = Lab::new();
+    let datapath = Datapath::start(&lab, CONFIG);
+    let ports = || {
+        let listed = datapath.cli(&["ports", "--json"]).stdout;
+        let listed: Value = serde_json::from_slice(&listed).unwrap();
+        let ports = listed["ports"].as_array().unwrap().clone();
+        ports
+            .iter()
+            .map(|port| {
+                (
+                    port["port"].as_u64().unwrap(),
+                    port["source"].clone(),
+                    port["to_port"].as_u64().unwrap(),
+                )
+            })
+            .collect::<Vec<_>>()
+    };
+    run(&mut datapath.command(&["publish", "7002:90", "--to", "172.17.0.2"]));
+    datapath.edit("0.0.0.0:7001", "0.0.0.0:7002");
+    datapath.signal("-HUP");
+    wait_until("the file wants it too", || {
+        status(&datapath).contains("0.0.0.0:7002/tcp: file wants it, but api has it")
+    });
+    let api = |port, to| (port, Value::from("api"), to);
+    let file = |port| (port, Value::from("file"), 80);
+    assert_eq!(ports(), [file(7000), api(7002, 90)]);
+    run(&mut datapath.command(&["unpublish", "7002"]));
+    assert_eq!(ports(), [file(7000), file(7002)]);
+    let refused = datapath.cli(&["publish", "7002:90", "--to", "172.17.0.2"]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("already published by file"), "{said}");
+    // What is refused leaves nothing behind.
+    run(&mut datapath.command(&["publish", "7001:90", "--to", "172.17.0.2"]));
+    assert_eq!(ports(), [file(7000), api(7001, 90), file(7002)]);
 }
 
 #[test]

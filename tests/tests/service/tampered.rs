@@ -36,7 +36,7 @@ fn bindings_networks_and_addresses_are_put_right() {
         "{}",
         datapath.log()
     );
-    let mut bindings = tables.bindings::<V4>().unwrap();
+    let (_, mut bindings) = tables.bindings::<V4>().unwrap();
     let all: Vec<_> = bindings.iter().map(Result::unwrap).collect();
     for (key, _) in &all {
         bindings.remove(key).unwrap();
@@ -45,7 +45,7 @@ fn bindings_networks_and_addresses_are_put_right() {
     let (mut key, binding) = all[0];
     key.port = 9999;
     bindings.insert(key, binding, 0).unwrap();
-    let mut uplinks = tables.uplinks::<V4>().unwrap();
+    let (_, mut uplinks) = tables.uplinks::<V4>().unwrap();
     let indexes: Vec<_> = uplinks.keys().map(Result::unwrap).collect();
     for index in &indexes {
         uplinks.remove(index).unwrap();

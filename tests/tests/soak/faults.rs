@@ -24,7 +24,7 @@ use datapath_tests::{
 fn killed_at_every_bpf_call_of_a_change() {
     let killed = kill_at("bpf", 1..1000);
     println!("killed at each of {killed} calls");
-    assert!(killed > 20, "{killed}");
+    assert!(killed >= 9, "{killed}");
 }
 
 #[test]

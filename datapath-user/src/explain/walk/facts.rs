@@ -152,7 +152,7 @@ impl Walk {
         let Some(addr) = F::Addr::from_ip(addr) else {
             return Ok(None);
         };
-        let endpoint = self.tables.endpoints::<F>()?.get(&addr, 0);
+        let endpoint = self.tables.endpoints::<F>()?.1.get(&addr, 0);
         Ok(endpoint.ok().map(|endpoint| endpoint.port))
     }
 
@@ -202,7 +202,7 @@ impl Walk {
         let Some(own) = F::Addr::from_ip(addr) else {
             return Ok(false);
         };
-        Ok(addr.is_loopback() || self.tables.locals::<F>()?.get(&own, 0).is_ok())
+        Ok(addr.is_loopback() || self.tables.locals::<F>()?.1.get(&own, 0).is_ok())
     }
 
     pub(super) fn has(&self, program: &str, ifindex: u32) -> bool {

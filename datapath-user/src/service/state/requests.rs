@@ -1,6 +1,6 @@
 //! What clients of the API ask of the service, and what becomes of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use anyhow::Context as _;
 use tracing::error;
@@ -8,9 +8,11 @@ use tracing::error;
 use super::{super::handle::Request, State};
 use crate::{
     api::types::{Refusal, RefusalKind, Status},
-    model::{AllowList, Listen, Publication},
-    reconcile,
+    model::{AllowList, Listen, Publication, Source, Wanted},
 };
+
+/// What the API had at some places; `None` for nothing.
+type Former = Vec<(Listen, Option<Publication>)>;
 
 impl State {
     pub(in crate::service) fn answer(&mut self, request: Request) {
@@ -40,54 +42,60 @@ impl State {
                     .about(format!("[{index}].listen"), publication.listen.to_string()));
             }
         }
-        let mut present = self.desired.publications.iter();
-        if let Some(taken) = present.find(|port| asked.contains(&port.listen)) {
-            let message = format!(
-                "already published by {}; withdraw it there first",
-                taken.owner
-            );
-            let index = publications
-                .iter()
-                .position(|port| port.listen == taken.listen)
-                .unwrap_or_default();
-            return Err(Refusal::new(RefusalKind::Conflict, message)
-                .about(format!("[{index}].listen"), taken.listen.to_string()));
-        }
-        let listens = publications.iter().map(|port| port.listen);
-        let holders = self.listeners.holders(listens);
         for (index, publication) in publications.iter().enumerate() {
-            if let Some(holder) = holders.get(&publication.listen) {
-                return Err(Refusal::new(RefusalKind::Conflict, holder.objection())
+            if let Some(taken) = self.desired.publications.get(&publication.listen) {
+                let message = format!(
+                    "already published by {}; withdraw it there first",
+                    taken.owner
+                );
+                return Err(Refusal::new(RefusalKind::Conflict, message)
                     .about(format!("[{index}].listen"), publication.listen.to_string()));
             }
         }
-        let count = publications.len();
-        let before = self.api.clone();
-        self.api
-            .extend(publications.into_iter().map(|port| (port.listen, port)));
-        self.change(before).map(|()| count)
+        let before = self.api_at(&asked);
+        let order: Vec<_> = publications.iter().map(|port| port.listen).collect();
+        let new = publications.into_iter();
+        self.api.extend(new.map(|port| (port.listen, port)));
+        let (wanted, holders) = self.wanted(Some(&asked));
+        for (index, listen) in order.iter().enumerate() {
+            let message = match (holders.get(listen), wanted.publications.get(listen)) {
+                (Some(holder), _) => holder.objection(),
+                (None, Some(port)) if port.source != Source::Api => {
+                    format!("wanted by {}; withdraw it there first", port.owner)
+                }
+                (None, _) => continue,
+            };
+            self.restore(before);
+            return Err(Refusal::new(RefusalKind::Conflict, message)
+                .about(format!("[{index}].listen"), listen.to_string()));
+        }
+        self.change(&asked, wanted, before).map(|()| order.len())
     }
 
     fn unpublish(&mut self, listens: &[Listen]) -> Result<usize, Refusal> {
         self.require_own(listens.iter().copied(), "withdraw it there")?;
-        let before = self.api.clone();
+        let asked = listens.iter().copied().collect();
+        let before = self.api_at(&asked);
         for listen in listens {
             self.api.remove(listen);
         }
-        self.change(before).map(|()| listens.len())
+        let (wanted, _) = self.wanted(Some(&asked));
+        self.change(&asked, wanted, before).map(|()| listens.len())
     }
 
     fn allow(&mut self, lists: Vec<(Listen, Option<AllowList>)>) -> Result<usize, Refusal> {
         let listens = lists.iter().map(|(listen, _)| *listen);
-        self.require_own(listens, "change its list there")?;
+        self.require_own(listens.clone(), "change its list there")?;
+        let asked = listens.collect();
+        let before = self.api_at(&asked);
         let count = lists.len();
-        let before = self.api.clone();
         for (listen, list) in lists {
             if let Some(port) = self.api.get_mut(&listen) {
                 port.allow = list;
             }
         }
-        self.change(before).map(|()| count)
+        let (wanted, _) = self.wanted(Some(&asked));
+        self.change(&asked, wanted, before).map(|()| count)
     }
 
     /// Refuses what the API did not publish.
@@ -100,11 +108,7 @@ impl State {
             if self.api.contains_key(&listen) {
                 continue;
             }
-            let owner = self
-                .desired
-                .publications
-                .iter()
-                .find(|port| port.listen == listen);
+            let owner = self.desired.publications.get(&listen);
             let refusal = match owner {
                 Some(port) => Refusal::new(
                     RefusalKind::Conflict,
@@ -120,20 +124,44 @@ impl State {
         Ok(())
     }
 
-    /// Puts a change of the API's ports into force, or takes it back.
-    fn change(&mut self, before: BTreeMap<Listen, Publication>) -> Result<(), Refusal> {
-        self.desired.publications = self.wanted().publications;
-        let result = reconcile::reconcile(&self.tables, &mut self.generations, &self.desired)
-            .context("the maps");
-        result.map(drop).map_err(|error| {
-            self.api = before;
-            self.desired.publications = self.wanted().publications;
-            let undone = reconcile::reconcile(&self.tables, &mut self.generations, &self.desired);
-            if let Err(error) = undone {
+    /// The API's ports at these places as they are now, to take a change back.
+    fn api_at(&self, listens: &BTreeSet<Listen>) -> Former {
+        let ports = listens.iter();
+        ports.map(|at| (*at, self.api.get(at).cloned())).collect()
+    }
+
+    fn restore(&mut self, before: Former) {
+        for (listen, port) in before {
+            match port {
+                Some(port) => drop(self.api.insert(listen, port)),
+                None => drop(self.api.remove(&listen)),
+            }
+        }
+    }
+
+    /// Puts what is `wanted` at these places now into force, or takes the change of the API's ports back.
+    fn change(
+        &mut self,
+        asked: &BTreeSet<Listen>,
+        mut wanted: Wanted,
+        before: Former,
+    ) -> Result<(), Refusal> {
+        let ports = &wanted.publications;
+        let ports = asked.iter().map(|at| (*at, ports.get(at))).collect();
+        if let Err(error) = self.maps.change(&ports).context("the maps") {
+            self.restore(before);
+            if let Err(error) = self.maps.reconcile(&self.desired) {
                 error!("taking a refused change back: {error:#}");
             }
-            Refusal::new(RefusalKind::Unavailable, format!("{error:#}"))
-        })
+            return Err(Refusal::new(RefusalKind::Unavailable, format!("{error:#}")));
+        }
+        for listen in asked {
+            match wanted.publications.remove(listen) {
+                Some(port) => drop(self.desired.publications.insert(*listen, port)),
+                None => drop(self.desired.publications.remove(listen)),
+            }
+        }
+        Ok(())
     }
 
     fn status(&self) -> Status {

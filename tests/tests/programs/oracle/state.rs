@@ -21,11 +21,11 @@ use crate::host::Host;
 pub(super) fn wait_for_addresses(host: &Host, count: usize) {
     let tables = Tables::new(host.datapath.pins());
     wait_until("the addresses", || {
-        let v4 = tables.locals::<V4>().unwrap().keys().count();
+        let (_, v4) = tables.locals::<V4>().unwrap();
         // The link-local ones are addresses, too.
-        let v6 = tables.locals::<V6>().unwrap();
+        let (_, v6) = tables.locals::<V6>().unwrap();
         let v6 = v6.keys().flatten().filter(|addr| addr.0[0] != 0xfe);
-        v4 + v6.count() == count
+        v4.keys().count() + v6.count() == count
     });
 }
 
