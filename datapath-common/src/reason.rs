@@ -106,7 +106,7 @@ reasons! {
     Vlan = 3, "vlan", Pass;
     /// A protocol that has no ports and is not an ICMP query: not translated.
     UntrackedProtocol = 4, "untracked-protocol", Pass;
-    /// More IPv6 extension headers than are followed.
+    /// More IPv6 extension headers than are followed, or a routing header with a stop to come.
     ExtensionHeaders = 5, "extension-headers", Pass;
     /// To one of the host's own addresses, from an endpoint: the host's firewall decides.
     ToHost = 6, "to-host", Pass;
@@ -160,7 +160,7 @@ reasons! {
     Unpublished = 41, "unpublished", Drop;
     /// To or from a network that is internal.
     Internal = 42, "internal", Drop;
-    /// From one managed network to another.
+    /// From one managed network to another, or to a neighbour in one whose endpoints are kept apart (`icc = false`).
     Isolated = 43, "isolated", Drop;
     /// A later fragment of a datagram whose first was not seen.
     FragmentWithoutFirst = 44, "fragment-without-first", Drop;

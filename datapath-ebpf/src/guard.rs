@@ -4,7 +4,7 @@
 use datapath_common::{
     family::{Address as _, Family},
     network::Network,
-    reason::Reason,
+    reason::{Outcome, Reason},
 };
 
 use crate::{
@@ -35,13 +35,12 @@ pub fn arriving<F: Maps>(headers: &Headers<F>) -> Result<(), Reason> {
         return Err(Reason::Martian);
     }
     if maps::local::<F>(dst).is_none() {
-        match maps::network::<F>(dst) {
-            Some(network) if network.has(Network::INTERNAL) => return Err(Reason::Internal),
-            Some(network) if shows(network, headers) => {}
+        let network = maps::network::<F>(dst).ok_or(Reason::NotOurs)?;
+        match by_own_address(network, headers.kind == Kind::Query) {
             // An endpoint of a network that shows its addresses: this very port of it is published there.
-            Some(_) if publish::is_on::<F>(dst, headers.endpoints.dport, headers.protocol) => {}
-            Some(_) => return Err(Reason::Unpublished),
-            None => return Err(Reason::NotOurs),
+            Err(Reason::Unpublished)
+                if publish::is_on::<F>(dst, headers.endpoints.dport, headers.protocol) => {}
+            may => may?,
         }
     }
     if src == dst {
@@ -53,10 +52,48 @@ pub fn arriving<F: Maps>(headers: &Headers<F>) -> Result<(), Reason> {
     Ok(())
 }
 
-/// Whether a network's endpoints are reached by their own addresses with such packets, whatever is published.
+/// What becomes of a packet from outside that is not tracked, as `reason` says: another protocol, or headers that are not
+/// followed. It may not do what no other may.
+#[inline(never)]
+pub fn untracked_arriving<F: Maps>(headers: &Headers<F>, reason: Reason) -> Reason {
+    let dst = &headers.endpoints.dst;
+    if reason.outcome() != Outcome::Pass || maps::local::<F>(dst).is_some() {
+        return reason;
+    }
+    let icmp = headers.protocol == F::ICMP;
+    match maps::network::<F>(dst).map(|network| by_own_address(network, icmp)) {
+        Some(Err(refused)) => refused,
+        Some(Ok(())) | None => reason,
+    }
+}
+
+/// The same of a packet from an endpoint, at its bridge.
+#[inline(never)]
+pub fn untracked_endpoint<P: Packet, F: Maps>(
+    packet: &P,
+    headers: &Headers<F>,
+    reason: Reason,
+) -> Reason {
+    if reason.outcome() != Outcome::Pass {
+        return reason;
+    }
+    match endpoint(packet, headers) {
+        Err(refused) if refused.outcome() == Outcome::Drop => refused,
+        _ => reason,
+    }
+}
+
+/// Whether packets from outside, `icmp` or others, reach a network's endpoints by their own addresses, whatever is
+/// published.
 #[inline(always)]
-pub fn shows<F: Family>(network: &Network, headers: &Headers<F>) -> bool {
-    network.has(Network::ROUTED) || network.has(Network::ICMP) && headers.kind == Kind::Query
+pub fn by_own_address(network: &Network, icmp: bool) -> Result<(), Reason> {
+    if network.has(Network::INTERNAL) {
+        Err(Reason::Internal)
+    } else if network.has(Network::ROUTED) || icmp && network.has(Network::ICMP) {
+        Ok(())
+    } else {
+        Err(Reason::Unpublished)
+    }
 }
 
 /// Whose packet it is that leaves by an uplink: an endpoint's, or none of ours.
@@ -112,7 +149,8 @@ pub fn endpoint<P: Packet, F: Maps>(
         return Err(Reason::Martian);
     }
     Err(match maps::network::<F>(dst) {
-        Some(to) if to.bridge == from.bridge => Reason::NotOurs,
+        // Neighbours that the bridge keeps apart do not meet by way of the host either.
+        Some(to) if to.bridge == from.bridge && from.has(Network::ICC) => Reason::NotOurs,
         Some(_) => Reason::Isolated,
         None if from.has(Network::INTERNAL) => Reason::Internal,
         None => Reason::NotOurs,

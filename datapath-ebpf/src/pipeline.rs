@@ -119,7 +119,8 @@ fn from_world<P: Reshape, F: Across>(packet: &mut P) -> Reason {
 fn arrive<P: Reshape, F: Across>(packet: &mut P) -> Result<Reason, Reason> {
     guard::frame(packet)?;
     let work = F::work().ok_or(Reason::TableFull)?;
-    parse::<P, F>(packet, &mut work.headers)?;
+    parse::<P, F>(packet, &mut work.headers)
+        .map_err(|reason| guard::untracked_arriving(&work.headers, reason))?;
     let now = bpf::now();
     match work.headers.kind {
         Kind::LaterFragment => {
@@ -246,7 +247,8 @@ fn from_endpoint<P: Reshape, F: Across>(packet: &mut P) -> Reason {
 fn admit<P: Reshape, F: Across>(packet: &mut P) -> Result<Reason, Reason> {
     guard::frame(packet)?;
     let work = F::work().ok_or(Reason::TableFull)?;
-    parse::<P, F>(packet, &mut work.headers)?;
+    parse::<P, F>(packet, &mut work.headers)
+        .map_err(|reason| guard::untracked_endpoint(packet, &work.headers, reason))?;
     let later = work.headers.kind == Kind::LaterFragment;
     let network = match guard::endpoint(packet, &work.headers) {
         Err(Reason::NotOurs) if later => {

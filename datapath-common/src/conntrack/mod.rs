@@ -70,6 +70,10 @@ impl<F: Family> Flow<F> {
     /// The network keeps its own addresses: nothing is rewritten, the answers are let in.
     pub const ROUTED: u8 = 16;
 
+    /// A reset passed that its receiver may have taken for good ([`tcp::may_reset`]). Unless something follows it, the
+    /// flow has no more time than one that was reset for certain.
+    pub const DOUBTED: u8 = 32;
+
     /// All zero: a place to fill.
     pub const NONE: Self = Self {
         to: Endpoints::NONE,
@@ -141,7 +145,14 @@ impl<F: Family> Flow<F> {
     #[inline(always)]
     pub fn timeout(&self, timeouts: &Timeouts) -> u64 {
         match self.protocol {
-            proto::TCP => timeouts.tcp(State::from_raw(self.state)),
+            proto::TCP => {
+                let timeout = timeouts.tcp(State::from_raw(self.state));
+                if self.has(Self::DOUBTED) {
+                    timeout.min(timeouts.tcp_close)
+                } else {
+                    timeout
+                }
+            }
             proto::UDP if self.has(Self::ANSWERED) => timeouts.udp_stream,
             proto::UDP => timeouts.udp,
             _ => timeouts.icmp,

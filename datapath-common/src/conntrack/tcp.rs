@@ -116,6 +116,17 @@ impl State {
     }
 }
 
+/// As far as a receive window goes in practice (Linux gives a socket 6 MiB, `net.ipv4.tcp_rmem`).
+const WINDOW: u32 = 1 << 24;
+
+/// Whether a reset at this sequence number may count, though it does not stand exactly where the other side's last
+/// acknowledgment did: what was sent in between may have arrived, and not been acknowledged yet (RFC 5961, 3.2).
+#[must_use]
+#[inline(always)]
+pub const fn may_reset(sequence: u32, acknowledged: u32) -> bool {
+    sequence.wrapping_sub(acknowledged) < WINDOW
+}
+
 /// Whether a segment with these flags may open a connection: SYN, and nothing that contradicts it.
 #[must_use]
 #[inline(always)]
@@ -188,6 +199,21 @@ mod tests {
         let state = State::Established;
         assert_eq!(state.next(REPLY, RST | ACK, false), State::Established);
         assert_eq!(state.next(REPLY, RST | ACK, true), State::Close);
+    }
+
+    #[test]
+    fn a_reset_ahead_of_the_last_acknowledgment_may_count() {
+        for (sequence, acknowledged, may) in [
+            (1000, 1000, true),
+            (1001, 1000, true),
+            (999, 1000, false),
+            (5, u32::MAX - 5, true),
+            (u32::MAX - 5, 5, false),
+            (1000 + WINDOW - 1, 1000, true),
+            (1000 + WINDOW, 1000, false),
+        ] {
+            assert_eq!(may_reset(sequence, acknowledged), may, "{sequence}");
+        }
     }
 
     #[test]

@@ -32,10 +32,7 @@ pub fn find<F: Maps>(
     now: u64,
 ) -> Option<Tier> {
     let tuple = Tuple::new(&headers.endpoints, headers.protocol, direction);
-    let (entry, tier) = match F::flows().get_ptr_mut(&tuple) {
-        Some(entry) => (entry, Tier::Established),
-        None => (F::half().get_ptr_mut(&tuple)?, Tier::Half),
-    };
+    let (entry, tier) = look(&tuple)?;
     // SAFETY: an entry's memory stays an entry's while the program runs (RCU), though perhaps another's.
     let flow = unsafe { &mut *entry };
     if flow.has_moved(direction, uplink) || !is_alive(flow, direction, tier, now) {
@@ -54,8 +51,28 @@ pub fn find<F: Maps>(
     Some(tier)
 }
 
+/// The entry of this key, in either tier.
+#[inline(always)]
+pub fn look<F: Maps>(key: &Tuple<F>) -> Option<(*mut Flow<F>, Tier)> {
+    match F::flows().get_ptr_mut(key) {
+        Some(entry) => Some((entry, Tier::Established)),
+        None => Some((F::half().get_ptr_mut(key)?, Tier::Half)),
+    }
+}
+
+/// The entry of this key, if its flow lives. Nothing is changed by the look.
+#[inline(never)]
+pub fn living<F: Maps>(key: &Tuple<F>, now: u64) -> Option<&'static Flow<F>> {
+    let direction = Direction::from_raw(key.direction)?;
+    let (entry, tier) = look(key)?;
+    // SAFETY: as in `find`, and only read.
+    let flow = unsafe { &*entry };
+    is_alive(flow, direction, tier, now).then_some(flow)
+}
+
 /// Keeps in an established flow where its packets go without the stack, for the fast path (`fast.rs`): that one does
-/// not ask whether the flow has been idle for too long, so one that may be over before the hop is keeps none.
+/// not ask whether the flow has been idle for too long, so one that may be over before the hop is keeps none, nor does
+/// one of which it is doubted.
 #[inline(never)]
 pub fn keep_hop<F: Maps>(headers: &Headers<F>, direction: Direction, hop: &Hop) {
     let tuple = Tuple::new(&headers.endpoints, headers.protocol, direction);
@@ -64,7 +81,7 @@ pub fn keep_hop<F: Maps>(headers: &Headers<F>, direction: Direction, hop: &Hop) 
     };
     // SAFETY: as in `find`.
     let flow = unsafe { &mut *entry };
-    if flow.timeout(&settings.timeouts) >= HOP_LIFETIME * SECOND {
+    if !flow.has(Flow::<F>::DOUBTED) && flow.timeout(&settings.timeouts) >= HOP_LIFETIME * SECOND {
         flow.hop = *hop;
     }
 }

@@ -8,6 +8,6 @@ pub mod limit;
 mod open;
 mod track;
 
-pub use find::{Established, Known, Tier, established, find, is_current, keep_hop};
-pub use open::{Opening, existing, is_taken, may_open, open};
+pub use find::{Established, Known, Tier, established, find, is_current, keep_hop, living};
+pub use open::{Opening, is_taken, may_open, open};
 pub use track::count;

@@ -10,10 +10,7 @@ use datapath_common::{
     tuple::{Direction, Endpoints, Tuple},
 };
 
-use super::{
-    find::{self, Tier},
-    track,
-};
+use super::{find, track};
 use crate::{
     bpf::{self, NOEXIST},
     maps::{Maps, SETTINGS},
@@ -96,16 +93,10 @@ pub fn open<F: Maps, U: Fn(u16) -> bool>(
     };
     // Another CPU may have opened the same flow meanwhile: the packet is that one's, answered or not.
     let Search { opening, .. } = search;
-    let winner = existing(&opening.tuple).ok_or(otherwise)?;
+    let (winner, _) = find::look(&opening.tuple).ok_or(otherwise)?;
     // SAFETY: valid while the program runs.
     opening.to = unsafe { (*winner).to };
     Ok(())
-}
-
-/// The entry of this key, in either tier.
-#[inline(always)]
-pub fn existing<F: Maps>(key: &Tuple<F>) -> Option<*const Flow<F>> {
-    F::flows().get_ptr(key).or_else(|| F::half().get_ptr(key))
 }
 
 /// A search for a source port.
@@ -128,7 +119,7 @@ extern "C" fn attempt<F: Maps, U: Fn(u16) -> bool>(
 ) -> i64 {
     if number > 0 {
         // The port may be taken by the very same flow, which another CPU has just opened.
-        if existing(&search.opening.tuple).is_some() {
+        if find::look(&search.opening.tuple).is_some() {
             search.end = Claim::Lost;
             return 1;
         }
@@ -223,12 +214,8 @@ pub fn is_taken<F: Maps>(key: &Tuple<F>, now: u64) -> bool {
 /// Whether no living flow has this key. A dead one that still lies there is taken out.
 #[inline(always)]
 fn is_free<F: Maps>(key: &Tuple<F>, direction: Direction, now: u64) -> bool {
-    let (found, tier) = match F::flows().get_ptr(key) {
-        Some(found) => (found, Tier::Established),
-        None => match F::half().get_ptr(key) {
-            Some(found) => (found, Tier::Half),
-            None => return true,
-        },
+    let Some((found, tier)) = find::look(key) else {
+        return true;
     };
     // SAFETY: valid while the program runs.
     let flow = unsafe { &*found };

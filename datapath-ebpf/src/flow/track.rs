@@ -1,7 +1,11 @@
 //! A packet's mark on its flow: counters, the idle clock, TCP's state, and promotion once it is answered.
 
 use datapath_common::{
-    conntrack::{Flow, tcp::State, timeouts::SECOND},
+    conntrack::{
+        Flow,
+        tcp::{self, State},
+        timeouts::SECOND,
+    },
     proto,
     settings::slots,
     tuple::{Direction, Tuple},
@@ -33,6 +37,9 @@ pub fn track<F: Maps>(
     let tcp = headers.protocol == proto::TCP;
     if tcp && headers.tcp_flags & proto::tcp::ACK != 0 {
         flow.acknowledged = headers.acknowledgment;
+    }
+    if flow.has(Flow::<F>::DOUBTED) && headers.tcp_flags & proto::tcp::RST == 0 {
+        flow.flags &= !Flow::<F>::DOUBTED;
     }
     let original = flow.has(Flow::<F>::ORIGINAL);
     let next = |state: State| state.next(original, headers.tcp_flags, false);
@@ -102,11 +109,24 @@ fn attend<F: Maps>(
         let next = state.next(original, headers.tcp_flags, exact);
         flow.state = next as u8;
         partner.state = next as u8;
+        if headers.tcp_flags & proto::tcp::RST != 0
+            && tcp::may_reset(headers.sequence, partner.acknowledged)
+        {
+            doubt(flow);
+            doubt(partner);
+        }
         established = !matches!(next, State::SynSent | State::SynRecv | State::Close);
     }
     if established && tier == Tier::Half {
         promote(flow, partner, tuple, &partner_key);
     }
+}
+
+/// Notes that the connection may be over. The fast path, which does not look at this, has to find the way anew.
+#[inline(always)]
+const fn doubt<F: Maps>(flow: &mut Flow<F>) {
+    flow.flags |= Flow::<F>::DOUBTED;
+    flow.hop.seen = 0;
 }
 
 /// Moves a flow to the tier that nothing evicts from. When that one is full the flow stays where it is.

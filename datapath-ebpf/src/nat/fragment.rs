@@ -3,7 +3,6 @@
 use datapath_common::{
     family::{Address as _, Family},
     fragment::{FragmentKey, FragmentNote, LIFETIME},
-    network::Network,
     proto,
     reason::Reason,
     tuple::{Direction, Endpoints},
@@ -11,6 +10,7 @@ use datapath_common::{
 
 use super::{rewrite, wait};
 use crate::{
+    guard,
     maps::{self, Maps},
     packet::Buffered,
     parse::Headers,
@@ -121,10 +121,7 @@ fn without_note<P: Buffered, F: Maps>(
         };
     }
     match direction {
-        Direction::ToEndpoint => match maps::network::<F>(dst) {
-            Some(network) if !network.has(Network::ROUTED) => Reason::Unpublished,
-            _ => Reason::NotOurs,
-        },
+        Direction::ToEndpoint => guard::untracked_arriving(headers, Reason::NotOurs),
         Direction::FromEndpoint => Reason::FragmentWithoutFirst,
     }
 }

@@ -49,7 +49,7 @@ pub fn turn<P: Reshape, F: Across>(
                 })?;
             }
             if F::is_foreign(&work.to.dst) {
-                return Ok(F::to_endpoint(packet, work, !known));
+                return across(packet, work, !known, now);
             }
             pass(packet, work, known, now)?
         }
@@ -94,6 +94,24 @@ pub fn shortcut<P: Buffered, F: Maps>(
     let sent = rewrite::apply(packet, headers, &work.to)
         .and_then(|()| forward::into_endpoint(packet, headers, to));
     Some(sent.err().unwrap_or(Reason::Flow))
+}
+
+/// To an endpoint of the other family.
+#[inline(always)]
+fn across<P: Reshape, F: Across>(
+    packet: &mut P,
+    work: &mut Work<F>,
+    first: bool,
+    now: u64,
+) -> Result<Reason, Reason> {
+    if first {
+        flow::limit::check::<F>(&work.headers.endpoints.src, now)?;
+    }
+    let reason = F::to_endpoint(packet, work, first);
+    if first && reason == Reason::Nat64 {
+        flow::limit::count::<F>(&work.headers.endpoints.src, now);
+    }
+    Ok(reason)
 }
 
 #[inline(always)]

@@ -15,7 +15,7 @@ use datapath_common::{
 
 use super::{icmp_checksum, nat64::Across, rewrite};
 use crate::{
-    flow,
+    bpf, flow, guard,
     maps::{self, Maps, Work},
     packet::{Buffered, Covers, Packet, reshape::Reshape},
     parse::{Parse, Quoted},
@@ -24,14 +24,18 @@ use crate::{
 /// An error that arrives at an uplink, about a packet that left by one.
 #[inline(always)]
 pub fn inward<P: Reshape, F: Across>(packet: &mut P, work: &mut Work<F>) -> Result<Reason, Reason> {
-    work.quoted.read(packet, &work.headers)?;
-    let Some(flow) = about(&work.quoted, Direction::ToEndpoint) else {
-        // It may be about a packet of the host's own; to an endpoint's address it is nobody's.
-        return match maps::network::<F>(&work.headers.endpoints.dst) {
-            Some(network) if network.has(Network::ICMP) => Err(Reason::Routed),
-            Some(_) => Err(Reason::IcmpErrorWithoutFlow),
-            None => Err(Reason::NotOurs),
-        };
+    let read = work.quoted.read(packet, &work.headers).is_ok();
+    let flow = read.then(|| about(&work.quoted, Direction::ToEndpoint));
+    let Some(flow) = flow.flatten() else {
+        // It may be about a packet of the host's own, of whatever protocol; to an endpoint's address it is nobody's.
+        return Err(match maps::network::<F>(&work.headers.endpoints.dst) {
+            Some(network) => match guard::by_own_address(network, true) {
+                Ok(()) => Reason::Routed,
+                Err(Reason::Unpublished) => Reason::IcmpErrorWithoutFlow,
+                Err(refused) => refused,
+            },
+            None => Reason::NotOurs,
+        });
     };
     icmp_checksum::check(packet, work)?;
     work.to = flow.to.reversed();
@@ -108,11 +112,9 @@ pub fn hairpin<P: Buffered, F: Maps + Parse>(
 
 /// The entry that an answer to the quoted packet would find.
 #[inline(always)]
-fn about<F: Maps>(quoted: &Quoted<F>, direction: Direction) -> Option<&'static Flow<F>> {
+pub fn about<F: Maps>(quoted: &Quoted<F>, direction: Direction) -> Option<&'static Flow<F>> {
     let answer = Tuple::new(&quoted.endpoints.reversed(), quoted.protocol, direction);
-    let found = flow::existing(&answer)?;
-    // SAFETY: valid while the program runs, and only read.
-    Some(unsafe { &*found })
+    flow::living(&answer, bpf::now())
 }
 
 /// Writes the outer addresses, and inside what the quoted packet was before it was translated.

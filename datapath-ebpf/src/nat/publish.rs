@@ -15,7 +15,7 @@ use crate::{
     flow::{self, Opening},
     guard,
     maps::{self, Maps, SETTINGS, Work},
-    parse::Headers,
+    parse::{Headers, Kind},
 };
 
 /// Opens the flow that a first packet from outside asks for, to a published port or to an endpoint that shows its own
@@ -85,7 +85,9 @@ fn prepare<F: Maps>(work: &mut Work<F>, now: u64) -> Result<(), Reason> {
 fn shows_itself<F: Maps>(headers: &Headers<F>) -> bool {
     let dst = &headers.endpoints.dst;
     maps::local::<F>(dst).is_none()
-        && maps::network::<F>(dst).is_some_and(|network| guard::shows(network, headers))
+        && maps::network::<F>(dst).is_some_and(|network| {
+            guard::by_own_address(network, headers.kind == Kind::Query).is_ok()
+        })
 }
 
 /// Whether a packet may open a flow to such an endpoint; the others go there all the same.

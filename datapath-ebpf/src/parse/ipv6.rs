@@ -32,6 +32,17 @@ struct Extension {
     id: u32,
 }
 
+impl Extension {
+    /// Of a routing header: how many stops are still to come (RFC 8200, 4.4).
+    #[inline(always)]
+    const fn segments_left(&self) -> u8 {
+        let [_routing_type, segments_left] = self.fragment.to_ne_bytes();
+        segments_left
+    }
+}
+
+/// Behind more extension headers than are followed, or one that leads elsewhere, `protocol` is that of the next
+/// extension header.
 #[inline(always)]
 pub(super) fn network<P: Packet>(packet: &P, l3: u32, quoted: bool) -> Result<Network<V6>, Reason> {
     let header: Header = packet.read(l3)?;
@@ -58,9 +69,13 @@ pub(super) fn network<P: Packet>(packet: &P, l3: u32, quoted: bool) -> Result<Ne
     };
     for _ in 0..ext::MAX {
         if !is_extension(network.protocol) || network.fragment_offset != 0 {
-            return Ok(network);
+            break;
         }
         let extension: Extension = packet.read(network.l4)?;
+        if network.protocol == ext::ROUTING && extension.segments_left() != 0 {
+            // The destination is a stop on the way: ports and checksum are another address's (RFC 8200, 8.1).
+            break;
+        }
         let length = if network.protocol == ext::FRAGMENT {
             let field = u16::from_be(extension.fragment);
             network.fragment_offset = u32::from(field & 0xfff8);
@@ -77,9 +92,6 @@ pub(super) fn network<P: Packet>(packet: &P, l3: u32, quoted: bool) -> Result<Ne
         network.payload -= length;
         network.l4 += length;
         network.protocol = extension.next;
-    }
-    if is_extension(network.protocol) {
-        return Err(Reason::ExtensionHeaders);
     }
     Ok(network)
 }
@@ -101,7 +113,7 @@ pub(super) fn plain(head: &Head, frame: u32) -> Option<plain::Network> {
 }
 
 #[inline(always)]
-fn is_extension(next: u8) -> bool {
+pub(super) fn is_extension(next: u8) -> bool {
     matches!(
         next,
         ext::HOP_BY_HOP | ext::ROUTING | ext::FRAGMENT | ext::DESTINATION

@@ -138,7 +138,8 @@ pub fn pseudo_header<F: Family>(ends: &Endpoints<F>, protocol: u8, payload: u32)
     checksum::pseudo_header(addresses, protocol, payload as u16)
 }
 
-/// Parses a packet into `headers`, all of which is written.
+/// Parses a packet into `headers`. All of them are written unless the packet is malformed: where what stands behind the
+/// IP header is not followed, as if it were a [`Kind::LaterFragment`].
 #[inline(never)]
 pub fn parse<P: Packet, F: Parse>(packet: &P, headers: &mut Headers<F>) -> Result<(), Reason> {
     let network = F::network(packet, ETHERNET, false)?;

@@ -2,7 +2,7 @@
 
 use datapath_common::{family::Family, proto, reason::Reason, tuple::Endpoints};
 
-use super::{ETHERNET, Headers, Kind, Network};
+use super::{ETHERNET, Headers, Kind, Network, ipv6::is_extension};
 use crate::packet::Packet;
 
 #[repr(C)]
@@ -71,6 +71,9 @@ pub(super) fn transport<P: Packet, F: Family>(
         proto::TCP => tcp(packet, network, headers)?,
         proto::UDP => udp(packet, network, headers, whole)?,
         protocol if protocol == F::ICMP => icmp(packet, network, headers)?,
+        protocol if F::VERSION == 6 && is_extension(protocol) => {
+            return Err(Reason::ExtensionHeaders);
+        }
         _ => return Err(Reason::UntrackedProtocol),
     }
     Ok(())

@@ -5,7 +5,7 @@ mod facts;
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     path::{Path, PathBuf},
 };
 
@@ -296,7 +296,8 @@ impl Walk {
     fn among_neighbours<F: Tabled>(&self, bridge: u32) -> Result<End> {
         let network = self.network::<F>(self.question.dst.ip())?;
         let name = self.name(bridge);
-        let because = if network.is_some_and(|network| network.has(Network::ICC)) {
+        let passes = network.is_some_and(|network| network.has(Network::ICC));
+        let because = if passes {
             format!("both are endpoints of {name}, which passes it on by itself")
         } else {
             format!(
@@ -307,7 +308,7 @@ impl Walk {
         Ok(End {
             reason: None,
             because,
-            way: Some(format!("from port to port of {name}")),
+            way: passes.then(|| format!("from port to port of {name}")),
             interface: Some(name),
         })
     }
@@ -321,7 +322,7 @@ impl Walk {
             interface: None,
         };
         if let Some(port) = self.led::<F>() {
-            let to = SocketAddr::new(port.publication.to, port.publication.to_port);
+            let to = port.publication.target();
             return Ok(End {
                 because: format!(
                     "a process of this host that dials it is led to {to} at its socket: no packet is translated"
@@ -374,7 +375,7 @@ fn binding(port: &PortView) -> Binding {
     let publication = &port.publication;
     Binding {
         listen: publication.listen.to_string(),
-        to: SocketAddr::new(publication.to, publication.to_port).to_string(),
+        to: publication.target().to_string(),
         owner: publication.owner.clone(),
     }
 }

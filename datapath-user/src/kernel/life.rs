@@ -77,10 +77,12 @@ impl Judge {
     /// How long a flow lives on if no packet comes, in nanoseconds.
     #[must_use]
     pub fn remaining<F: Family>(&self, flow: &Flow<F>, partner: &Flow<F>) -> u64 {
-        let idle = self
-            .now
-            .saturating_sub(flow.last_seen.max(partner.last_seen));
-        flow.timeout(&self.timeouts).saturating_sub(idle)
+        let left = |entry: &Flow<F>| {
+            let idle = self.now.saturating_sub(entry.last_seen);
+            entry.timeout(&self.timeouts).saturating_sub(idle)
+        };
+        // It lives as long as either way does.
+        left(flow).max(left(partner))
     }
 }
 

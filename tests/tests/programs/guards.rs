@@ -2,13 +2,15 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use datapath_common::reason::Reason;
+use datapath_common::{proto::ext, reason::Reason};
+use datapath_tests::lab::Lab;
 
 use crate::{
-    case::{DROP, explain},
+    case::{DROP, GO_ON, explain},
     frame::{
         ACK, ETHERNET, FIN, Frame, HOST, RST, SENDER, SYN, error, mend_ipv4_header, ping, tcp, udp,
     },
+    headers::extended,
     host::{Hook, Host, Net, nets},
 };
 
@@ -249,5 +251,116 @@ fn truncated_at_every_byte() {
             assert_eq!(&ran.frame, frame, "{hook:?} translated {shown}");
             assert_eq!(ran.verdict, DROP, "{hook:?} let pass {shown}");
         }
+    }
+}
+
+/// Protocols without ports are not translated, and they get no further for that than any other packet does.
+#[test]
+fn what_is_not_tracked_passes_no_wall() {
+    let lab = Lab::new();
+    for bridge in ["br1", "br2"] {
+        lab.add_bridge(bridge, &[]);
+    }
+    let networks = "[[network]]\nbridge = \"br1\"\nsubnets = [\"172.18.0.0/16\", \"fd00:18::/64\"]\nrouted = true\n\
+                    [[network]]\nbridge = \"br2\"\nsubnets = [\"172.19.0.0/16\", \"fd00:19::/64\"]\n\
+                    internal = true\nrouted = true\n";
+    let host = Host::on(lab, "forwarding = \"kernel\"", networks);
+    for net in nets() {
+        let beside = |third: u8| match net.host {
+            IpAddr::V4(_) => IpAddr::from([172, third, 0, 2]),
+            IpAddr::V6(_) => format!("fd00:{third}::2").parse().expect("an address"),
+        };
+        let [routed, internal] = [18, 19].map(|third| SocketAddr::new(beside(third), 9));
+        let (world, endpoint, own) = (net.world(9), net.endpoint(9), net.host(9));
+        for (says, make) in untracked(&net) {
+            let case = |hook, from, to| host.case(&says, hook, make(&udp(from, to)));
+            case(Hook::Arrives, world, endpoint).is(Reason::Unpublished);
+            case(Hook::Arrives, world, internal).is(Reason::Internal);
+            let passes = if says.ends_with("headers") {
+                Reason::ExtensionHeaders
+            } else {
+                Reason::UntrackedProtocol
+            };
+            case(Hook::Arrives, world, routed).is(passes);
+            case(Hook::Arrives, world, own).is(passes);
+            case(Hook::Arrives, world, net.other(9)).is(passes);
+            case(Hook::Bridge, endpoint, routed).is(Reason::Isolated);
+            case(Hook::Bridge, endpoint, internal).is(Reason::Isolated);
+            case(Hook::Bridge, net.other(9), world).is(Reason::ForgedSource);
+            case(Hook::Bridge, endpoint, loopback(&net)).is(Reason::Martian);
+            case(Hook::Bridge, endpoint, own).is(passes);
+            case(Hook::Bridge, endpoint, net.neighbour(9)).is(passes);
+            // Where it would leave, it is kept in.
+            case(Hook::Bridge, endpoint, world).is(passes);
+            case(Hook::Leaves, endpoint, world).is(Reason::Leak);
+            // An error that quotes it is for the host, if it is for anybody.
+            let unreachable = if net.host.is_ipv4() { (3, 4) } else { (2, 0) };
+            let quoted = make(&udp(own, world))[ETHERNET..].to_vec();
+            let about = |to| error(net.other(0), to, unreachable, &quoted);
+            host.case(&says, Hook::Arrives, about(net.host(0)))
+                .is(Reason::NotOurs);
+            host.case(&says, Hook::Arrives, about(net.endpoint(0)))
+                .is(Reason::IcmpErrorWithoutFlow);
+            host.case(&says, Hook::Arrives, about(internal))
+                .is(Reason::Internal);
+        }
+    }
+}
+
+/// What is made of a frame.
+type Make = Box<dyn Fn(&Frame) -> Vec<u8>>;
+
+/// Ways to make a datagram something that is not tracked.
+fn untracked(net: &Net) -> Vec<(String, Make)> {
+    let v4 = net.host.is_ipv4();
+    let place = ETHERNET + if v4 { 9 } else { 6 };
+    let protocol = move |number: u8| -> Make {
+        Box::new(move |frame| {
+            let mut bytes = frame.bytes();
+            bytes[place] = number;
+            mend_ipv4_header(&mut bytes);
+            bytes
+        })
+    };
+    let mut all: Vec<_> = [2, 4, 41, 47, 50, 51, 132, 255]
+        .map(|number| (format!("protocol {number}"), protocol(number)))
+        .into();
+    if !v4 {
+        let many = |frame: &Frame| extended(frame, ext::MAX + 1);
+        all.push(("too many headers".to_owned(), Box::new(many)));
+        // A routing header with a stop to come.
+        all.push((
+            "a route's headers".to_owned(),
+            Box::new(|frame| {
+                let mut bytes = extended(frame, 3);
+                let routing = ETHERNET + 40 + 8 + 24;
+                bytes[routing + 3] = 1;
+                bytes
+            }),
+        ));
+    }
+    all
+}
+
+/// The bridge keeps the ports of such a network apart, and the host does not bring what it is sent from one to another.
+#[test]
+fn neighbours_that_are_kept_apart_do_not_meet_by_way_of_the_host() {
+    let lab = Lab::new();
+    lab.add_bridge("br1", &[]);
+    lab.host.ip("link set br1 address 02:00:00:00:00:01");
+    let apart = "[[network]]\nbridge = \"br1\"\nsubnets = [\"172.18.0.0/16\", \"fd00:18::/64\"]\nicc = false\n";
+    let host = Host::on(lab, "forwarding = \"kernel\"", apart);
+    let addresses = [
+        ["172.18.0.2", "172.18.0.3", "203.0.113.9"],
+        ["fd00:18::2", "fd00:18::3", "2001:db8::9"],
+    ];
+    for addresses in addresses {
+        let [one, other, world] = addresses.map(|addr| SocketAddr::new(addr.parse().unwrap(), 9));
+        for frame in [udp(one, other), tcp(one, other, SYN), ping(one, other)] {
+            let ran = host.run_at("br1", Hook::Bridge, &frame.bytes());
+            assert_eq!(ran.verdict, DROP, "{}", explain(&frame.bytes()));
+        }
+        let ran = host.run_at("br1", Hook::Bridge, &udp(one, world).bytes());
+        assert_eq!(ran.verdict, GO_ON);
     }
 }

@@ -30,7 +30,7 @@ fn ipv4_options_of_every_length() {
 }
 
 /// The packet with so many extension headers before what it carries.
-fn extended(frame: &Frame, count: usize) -> Vec<u8> {
+pub(crate) fn extended(frame: &Frame, count: usize) -> Vec<u8> {
     let kinds = [ext::HOP_BY_HOP, ext::DESTINATION, ext::ROUTING];
     let kinds: Vec<_> = kinds.into_iter().cycle().take(count).collect();
     let mut bytes = frame.bytes();

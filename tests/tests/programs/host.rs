@@ -11,10 +11,7 @@ use aya::{
     maps::{Map, MapData, MapInfo, PerCpuArray},
     programs::{ProgramFd, loaded_programs},
 };
-use datapath_common::{
-    abi,
-    reason::{Reason, ReasonCount},
-};
+use datapath_common::reason::{Reason, ReasonCount};
 use datapath_tests::lab::{self, Datapath, Lab, PORTS};
 use nix::net::if_::if_nametoindex;
 
@@ -168,7 +165,11 @@ impl Host {
 
     /// One with `keys` at the top of its configuration, and `tables` at its end.
     pub(crate) fn with(keys: &str, tables: &str) -> Self {
-        let lab = Lab::new();
+        Self::on(Lab::new(), keys, tables)
+    }
+
+    /// One in this lab.
+    pub(crate) fn on(lab: Lab, keys: &str, tables: &str) -> Self {
         lab.add_ipv6();
         for interface in ["eth0", "docker0"] {
             lab.host
@@ -182,8 +183,7 @@ impl Host {
         );
         let keys = format!("xdp = \"native\"\n{keys}");
         let datapath = Datapath::start_with(&lab, &keys, &format!("{PORTS}{tables}"));
-        let maps = datapath.pins().join(format!("maps-v{}", abi::VERSION));
-        let reasons = maps.join("REASONS");
+        let reasons = datapath.maps().join("REASONS");
         Self {
             programs: lab.host.enter(|| programs(&reasons)),
             reasons: Map::PerCpuArray(MapData::from_pin(reasons).expect("the counters"))
@@ -233,12 +233,24 @@ impl Host {
         ran
     }
 
+    /// Runs the hook's program on a frame, as if it were attached to another interface.
+    pub(crate) fn run_at(&self, interface: &'static str, hook: Hook, frame: &[u8]) -> Ran {
+        self.lab.host.enter(|| {
+            let ifindex = if_nametoindex(interface).expect("the interface");
+            self.run_on(hook, ifindex, frame)
+        })
+    }
+
     fn run_one(&self, hook: Hook, frame: &[u8]) -> Ran {
-        let Loaded { program, ifindex } = &self.programs[&hook];
+        self.run_on(hook, self.programs[&hook].ifindex, frame)
+    }
+
+    fn run_on(&self, hook: Hook, ifindex: u32, frame: &[u8]) -> Ran {
+        let program = self.programs[&hook].program.as_fd();
         let ran = if hook == Hook::Driver {
-            test_run_xdp(program.as_fd(), *ifindex, frame)
+            test_run_xdp(program, ifindex, frame)
         } else {
-            test_run(program.as_fd(), *ifindex, frame)
+            test_run(program, ifindex, frame)
         };
         match ran {
             Ok((verdict, frame)) => Ran {

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use datapath_common::reason::Reason;
+use datapath_tests::lab::run;
 
 use crate::{
     frame::{ACK, ETHERNET, Frame, SYN, error, ping, tcp, udp},
@@ -153,6 +154,8 @@ fn a_quotation_ends_with_its_packet() {
             [packet.bytes(), vec![0; 20]].concat()
         };
         host.case("too little quoted", Hook::Arrives, cut(net.host(0)))
+            .is(Reason::NotOurs);
+        host.case("too little quoted", Hook::Arrives, cut(net.endpoint(0)))
             .is(Reason::IcmpErrorWithoutFlow);
     }
 }
@@ -172,6 +175,48 @@ fn about_no_flow() {
             error(net.world(0), net.endpoint(0), unreachable, &quoted)
         })
         .is(Reason::IcmpErrorWithoutFlow);
+    }
+}
+
+/// A port that was withdrawn leads nowhere any more, for errors about its former flows neither.
+#[test]
+fn about_a_port_that_was_withdrawn() {
+    let host = Host::new();
+    for net in nets() {
+        let (client, asked, led) = (net.world(40000), net.host(9090), net.endpoint(53));
+        let to = net.endpoint.to_string();
+        run(&mut host
+            .datapath
+            .command(&["publish", "9090:53/udp", "--to", &to]));
+        host.case("the first", Hook::Arrives, udp(client, asked))
+            .becomes(Reason::Publish, udp(client, led));
+        host.case("the answer", Hook::Leaves, udp(led, client))
+            .becomes(Reason::Flow, udp(asked, client));
+        let unreachable = if net.host.is_ipv4() { (3, 3) } else { (1, 4) };
+        let arrives = |to, from| {
+            let quoted = udp(from, client).quote(100);
+            error(net.other(0), to, unreachable, &quoted)
+        };
+        let leaves = |from, to| {
+            let quoted = udp(client, to).quote(100);
+            error(from, net.world(0), unreachable, &quoted)
+        };
+        let says = "while it is published";
+        host.case(says, Hook::Arrives, arrives(net.host(0), asked))
+            .becomes(Reason::IcmpError, arrives(net.endpoint(0), led));
+        host.case(says, Hook::Leaves, leaves(net.endpoint(0), led))
+            .becomes(Reason::IcmpError, leaves(net.host(0), asked));
+        let port = if net.host.is_ipv4() {
+            "0.0.0.0:9090/udp"
+        } else {
+            "[::]:9090/udp"
+        };
+        run(&mut host.datapath.command(&["unpublish", port]));
+        let says = "once it is withdrawn";
+        host.case(says, Hook::Arrives, arrives(net.host(0), asked))
+            .is(Reason::NotOurs);
+        host.case(says, Hook::Leaves, leaves(net.endpoint(0), led))
+            .is(Reason::IcmpErrorWithoutFlow);
     }
 }
 

@@ -15,7 +15,7 @@ use datapath_tests::lab::{run, wait_until};
 use datapath_user::kernel::tables::{Tabled, Tables};
 
 use crate::{
-    case::{DROP, GO_ON},
+    case::{DROP, GO_ON, REDIRECT},
     frame::{ACK, Frame, SYN, ping, tcp, udp},
     host::{Hook, Host, Net, nets},
 };
@@ -244,4 +244,19 @@ fn without_a_service_no_limit_holds_for_long() {
         let frame = first(net.endpoint(5), &net).bytes();
         host.run(Hook::Leaves, frame).verdict == GO_ON
     });
+}
+
+/// Those to an endpoint of the other family count as any other.
+#[test]
+fn flows_between_the_families_count() {
+    let across = "[[publish]]\nlisten = \"[::]:8064\"\nto = \"172.17.0.2:80\"\n";
+    let host = Host::with("forwarding = \"kernel\"", &format!("{TABLES}{across}"));
+    let [_, net] = nets();
+    let asks = |port| tcp(net.endpoint(port), net.host(8064), SYN);
+    for port in 1..=4 {
+        let ran = host.run(Hook::Bridge, asks(port).bytes());
+        assert_eq!(ran.verdict, REDIRECT, "{port}");
+    }
+    host.case("one too many", Hook::Bridge, asks(5))
+        .is(Reason::EndpointLimit);
 }

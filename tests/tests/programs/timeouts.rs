@@ -129,3 +129,58 @@ fn each_ends_by_its_own() {
     host.case("still there", Hook::Leaves, asked)
         .becomes(Reason::Flow, shown);
 }
+
+/// A reset that is ahead of the last acknowledgment may have ended the connection, or not: it has the time of one that
+/// is over, unless something follows.
+#[test]
+fn a_reset_that_may_count_leaves_little_time() {
+    let host = Host::with(
+        "forwarding = \"kernel\"",
+        "[conntrack]\ntcp_close = \"2s\"\n",
+    );
+    for net in nets() {
+        let server = net.world(80);
+        let say = |port: u16, out: bool, flags: u8, seq: u32| {
+            let (inside, shown) = (net.endpoint(port), net.host(port));
+            let numbers = |frame: Frame| frame.numbers(seq, 2000);
+            let (hook, from, to) = if out {
+                let frame = |from| numbers(tcp(from, server, flags));
+                (Hook::Leaves, frame(inside), frame(shown))
+            } else {
+                let frame = |to| numbers(tcp(server, to, flags));
+                (Hook::Arrives, frame(shown), frame(inside))
+            };
+            let reason = if out && flags == SYN {
+                Reason::Masquerade
+            } else {
+                Reason::Flow
+            };
+            host.case(&format!("{flags:#x}"), hook, from)
+                .becomes(reason, to);
+        };
+        for port in [1, 2, 3] {
+            say(port, true, SYN, 1999);
+            say(port, false, SYN_ACK, 1999);
+            say(port, true, ACK, 2000);
+            // 500 bytes of the server's were under way when it reset the connection.
+            let ahead = if port == 3 { 1500 } else { 2500 };
+            say(port, false, RST, ahead);
+        }
+        // The client of the second lives; the third's reset was of long ago.
+        say(2, true, ACK, 2000);
+    }
+    wait_until("the first to be over", || flows(&host) == 4);
+    for net in nets() {
+        let server = net.world(80);
+        host.case("the first", Hook::Arrives, tcp(server, net.host(1), ACK))
+            .is(Reason::NotOurs);
+        for port in [2, 3] {
+            host.case(
+                "the others",
+                Hook::Arrives,
+                tcp(server, net.host(port), ACK),
+            )
+            .becomes(Reason::Flow, tcp(server, net.endpoint(port), ACK));
+        }
+    }
+}

@@ -30,6 +30,17 @@ fn neighbours_are_kept_apart_and_detaching_brings_them_together() {
     assert!(reaches("203.0.113.2:8080"), "the published port");
     assert!(tcp_exchange(&lab.lan, "203.0.113.2:8080", b"x".to_vec()).is_ok());
 
+    // Nor where both send what is for the other to the host, which would route it.
+    first.ip("route add 172.18.0.3 via 172.18.0.1");
+    second.ip("route add 172.18.0.2 via 172.18.0.1");
+    assert!(
+        !reaches("172.18.0.2:80"),
+        "a neighbour is reached by way of the host"
+    );
+    assert!(reaches("203.0.113.2:8080"), "the published port");
+    first.ip("route del 172.18.0.3 via 172.18.0.1");
+    second.ip("route del 172.18.0.2 via 172.18.0.1");
+
     let third = lab.add_container("d", "br1", &["172.18.0.4/16"], &["172.18.0.1"]);
     wait_until("the newcomer is kept apart", || {
         let shown = run(lab

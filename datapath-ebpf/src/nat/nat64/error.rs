@@ -99,10 +99,8 @@ pub fn outward<P: Reshape>(packet: &mut P, work: &mut Work<V4>) -> Option<Reason
     let quoted = &work.quoted;
     let direction = Direction::FromEndpoint;
     let answer = Tuple::new(&quoted.endpoints.reversed(), quoted.protocol, direction).across()?;
-    let found = flow::existing(&answer)?;
+    let flow = flow::living(&answer, bpf::now())?;
     let six = V6::work()?;
-    // SAFETY: valid while the program runs, and only read.
-    let flow = unsafe { &*found };
     six.to = flow.to.reversed();
     six.outer = flow.to;
     let plain = is_allowed() && is_plain(&work.headers, &work.quoted);

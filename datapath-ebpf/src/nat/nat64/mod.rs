@@ -254,9 +254,7 @@ fn way_out(headers: &Headers<V6>) -> Option<u32> {
         headers.protocol,
         Direction::FromEndpoint,
     );
-    let found = flow::existing(&key)?;
-    // SAFETY: valid while the program runs, and only read.
-    Some(unsafe { Flow::way_out(&*found) })
+    flow::living(&key, bpf::now()).map(Flow::way_out)
 }
 
 /// Whether a packet, or each segment of a train, fits an interface once it is one of IPv6.
