@@ -3,7 +3,11 @@
 //! Sources produce these values, the reconciler compares them, and the kernel layer turns them into map
 //! entries. Everything is ordered, so that sets of it compare and print the same way every time.
 
-use std::{collections::BTreeMap, fmt, net::IpAddr};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
 
 pub use datapath_common::binding::Source;
 use ipnet::IpNet;
@@ -81,6 +85,24 @@ pub struct Wanted {
     pub conflicts: Vec<String>,
 }
 
+/// The unspecified address of IPv6, or of IPv4: every address of the host, to listen on.
+#[must_use]
+pub const fn every_address(v6: bool) -> IpAddr {
+    if v6 {
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+    } else {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+    }
+}
+
+impl Publication {
+    /// Where it leads.
+    #[must_use]
+    pub const fn target(&self) -> SocketAddr {
+        SocketAddr::new(self.to, self.to_port)
+    }
+}
+
 impl Protocol {
     /// The protocol number.
     #[must_use]
@@ -113,7 +135,7 @@ impl fmt::Display for Protocol {
 
 impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let addr = std::net::SocketAddr::new(self.addr, self.port);
+        let addr = SocketAddr::new(self.addr, self.port);
         write!(f, "{addr}/{}", self.protocol)
     }
 }

@@ -1,6 +1,6 @@
 //! `publish`, `allow` and `unpublish`: through the service, which answers when the change is in force.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Error, Result};
 use datapath_common::ports::PortRange;
@@ -16,7 +16,7 @@ use crate::{
         Config,
         ports::{HostPorts, PublishArg},
     },
-    model::Listen,
+    model::{Listen, every_address},
     sources::listeners::{Holder, Listeners},
 };
 
@@ -104,11 +104,7 @@ fn listen(host: &HostPorts, v6: bool) -> String {
 
 /// Without an address: every one of the endpoint's family.
 fn address_of(host: &HostPorts, v6: bool) -> IpAddr {
-    host.addr.unwrap_or(if v6 {
-        IpAddr::V6(Ipv6Addr::UNSPECIFIED)
-    } else {
-        IpAddr::V4(Ipv4Addr::UNSPECIFIED)
-    })
+    host.addr.unwrap_or_else(|| every_address(v6))
 }
 
 fn text(addr: IpAddr, ports: PortRange) -> String {

@@ -117,7 +117,7 @@ pub(super) fn ports(pin_dir: &Path, json: bool) -> Result<()> {
         let publication = &port.publication;
         table.add_row([
             publication.listen.to_string(),
-            std::net::SocketAddr::new(publication.to, publication.to_port).to_string(),
+            publication.target().to_string(),
             publication.owner.clone(),
             let_in(publication.allow.as_ref()),
             port.stats.flows.to_string(),

@@ -105,6 +105,9 @@ metrics! {
     "datapath_port_bytes" Counter ["address" "port" "protocol" "source" "owner"]
         "Bytes of those packets, from the IP header on"
         |all| ports(all, |port| port.stats.bytes);
+    "datapath_port_refused" Counter ["address" "port" "protocol" "source" "owner"]
+        "Packets dropped since their source is not in a published port's allow-list"
+        |all| ports(all, |port| port.stats.refused);
     "datapath_map_entries" Gauge ["map"] "Entries in a map; a flow has two"
         |all| all.maps.iter().map(|map| (vec![map.name.to_owned()], map.used.into())).collect();
     "datapath_map_capacity" Gauge ["map"] "Entries that a map has room for"

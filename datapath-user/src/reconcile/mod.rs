@@ -49,6 +49,8 @@ pub struct Desired {
     pub partial: bool,
     /// Named in the configuration, but not there: attached as soon as they come.
     pub missing: Vec<String>,
+    /// Named in the configuration, but of a kind that the programs cannot read: they are left alone.
+    pub unfit: Vec<String>,
     /// The endpoints behind the bridges, as far as the host knows where they are.
     pub endpoints: BTreeMap<IpAddr, Endpoint>,
     /// The host's network.
@@ -59,28 +61,26 @@ impl Desired {
     /// Puts the sources together. `uplinks` are those that were in use until now.
     #[must_use]
     pub fn new(config: &Config, wanted: Wanted, host: Host, uplinks: &[Link]) -> Self {
-        let mut missing = Vec::new();
+        let (mut missing, mut unfit) = (Vec::new(), Vec::new());
+        let mut find = |name: &String| match host.link(name) {
+            Some(link) if link.ethernet => Some(link.clone()),
+            Some(_) => {
+                unfit.push(name.clone());
+                None
+            }
+            None => {
+                missing.push(name.clone());
+                None
+            }
+        };
         let mut networks = Vec::new();
         for network in wanted.networks {
-            match host.link(&network.bridge) {
-                Some(link) => networks.push((network, link.ifindex)),
-                None => missing.push(network.bridge),
+            if let Some(link) = find(&network.bridge) {
+                networks.push((network, link.ifindex));
             }
         }
         let uplinks = match &config.uplinks {
-            Uplinks::Named(names) => {
-                missing.extend(
-                    names
-                        .iter()
-                        .filter(|name| host.link(name).is_none())
-                        .cloned(),
-                );
-                names
-                    .iter()
-                    .filter_map(|name| host.link(name))
-                    .cloned()
-                    .collect()
-            }
+            Uplinks::Named(names) => names.iter().filter_map(find).collect(),
             Uplinks::Auto => auto_uplinks(&networks, &host, uplinks),
         };
         Self {
@@ -90,6 +90,7 @@ impl Desired {
             uplinks,
             partial: wanted.partial,
             missing,
+            unfit,
             host,
         }
     }
@@ -237,4 +238,39 @@ pub fn require_interfaces(config: &Config, host: &Host) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_no_ethernet_header_is_left_alone_and_told() {
+        let link = |name: &str, ifindex, ethernet| Link {
+            name: name.to_owned(),
+            ifindex,
+            ethernet,
+            master: None,
+            mac: None,
+            leads_elsewhere: false,
+            isolated: false,
+            vlan_of: None,
+            frames: crate::sources::netlink::Frames::default(),
+        };
+        let host = Host {
+            links: vec![link("eth0", 2, true), link("wg0", 3, false)],
+            ..Host::default()
+        };
+        let config = Config {
+            uplinks: Uplinks::Named(["eth0", "wg0", "eth1"].map(str::to_owned).to_vec()),
+            ..Config::default()
+        };
+        let desired = Desired::new(&config, Wanted::default(), host, &[]);
+        let attached: Vec<_> = desired.uplinks.iter().map(|link| &link.name).collect();
+        assert_eq!(attached, ["eth0"]);
+        assert_eq!(
+            (desired.unfit, desired.missing),
+            (vec!["wg0".to_owned()], vec!["eth1".to_owned()])
+        );
+    }
 }

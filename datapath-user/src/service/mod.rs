@@ -100,6 +100,8 @@ pub async fn run(prepared: Prepared, config: Config, path: Option<PathBuf>) -> R
         api,
         metrics,
     } = prepared;
+    // From here on: what nobody listens for would end the service while it starts.
+    let mut hangup = signal(SignalKind::hangup())?;
     let mut netlink = Netlink::connect()?;
     warn_of_forwarding();
     let (asks, mut requests) = mpsc::channel(BACKLOG);
@@ -116,7 +118,6 @@ pub async fn run(prepared: Prepared, config: Config, path: Option<PathBuf>) -> R
 
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
     let mut heal = time::interval(HEAL);
     heal.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut firewall = time::interval(FIREWALL);

@@ -222,6 +222,11 @@ impl State {
             self.problems
                 .push(format!("interface {name} does not exist; it is waited for"));
         }
+        for name in &self.desired.unfit {
+            self.problems.push(format!(
+                "interface {name}: frames on it have no Ethernet header, which is not supported yet; it is left alone"
+            ));
+        }
         self.problems.extend(overlap::find(&self.desired));
         let mut result = self.bring_about(before.as_ref());
         self.settled = result.is_ok();

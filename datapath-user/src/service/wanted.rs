@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
-    net::SocketAddr,
 };
 
 use crate::{
@@ -99,7 +98,7 @@ pub(super) fn yield_to_holders(
         let Some(port) = wanted.publications.get(listen) else {
             continue;
         };
-        let to = SocketAddr::new(port.to, port.to_port);
+        let to = port.target();
         let what = if present.contains_key(listen) {
             format!("gets nothing of what goes to {to}; stop it, or withdraw the port")
         } else {

@@ -37,7 +37,7 @@ pub(super) fn draw(
     let line = format!(
         "datapath top  {}  {} ports  {} flows  {} drops/s  every {interval} s{paused}",
         pin_dir.display(),
-        look.ports.len(),
+        look.port_count,
         look.flow_count,
         look.drop_rate
     );

@@ -4,7 +4,6 @@ use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap},
     hash::{DefaultHasher, Hash as _, Hasher as _},
-    net::SocketAddr,
 };
 
 use anyhow::Result;
@@ -38,6 +37,8 @@ pub(super) struct Former {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Look {
     pub(super) ports: Vec<Row>,
+    /// All ports, shown or not.
+    pub(super) port_count: usize,
     pub(super) flows: Vec<Row>,
     pub(super) drops: Vec<Row>,
     /// All flows, shown or not.
@@ -108,6 +109,7 @@ pub(super) fn look(
         next.ports.insert(port.publication.listen, port.stats);
         look.ports.push(port_row(&port, before, seconds));
     }
+    look.port_count = look.ports.len();
     look.ports.retain(|row| row.holds(filter));
     look.ports.sort_by_key(|row| Reverse(row.order(sort)));
 
@@ -123,9 +125,17 @@ pub(super) fn look(
             );
             let before = former.flows.get(&key).copied().unwrap_or_default();
             next.flows.insert(key, count);
-            let row = flow_row(&flow, count, before, seconds);
+            let row = flow_row(count, before, seconds);
+            let order = Reverse(row.order(sort));
+            let last = first.peek().filter(|_| first.len() == SHOWN);
+            if last.is_some_and(|last: &Ordered| order >= last.0) {
+                return Ok(());
+            }
+            // Words are made of those alone that may be shown.
+            let words = flow_words(&flow);
+            let row = Row { words, ..row };
             if row.holds(filter) {
-                first.push(Ordered(Reverse(row.order(sort)), row));
+                first.push(Ordered(order, row));
                 if first.len() > SHOWN {
                     first.pop();
                 }
@@ -197,7 +207,7 @@ fn port_row(port: &PortView, before: BindingStats, seconds: f64) -> Row {
     Row {
         words: vec![
             publication.listen.to_string(),
-            SocketAddr::new(publication.to, publication.to_port).to_string(),
+            publication.target().to_string(),
             publication.owner.clone(),
         ],
         rate: rate(port.stats.bytes, before.bytes, seconds),
@@ -208,21 +218,25 @@ fn port_row(port: &PortView, before: BindingStats, seconds: f64) -> Row {
     }
 }
 
-fn flow_row(flow: &FlowView, count: Count, before: Count, seconds: f64) -> Row {
+/// A flow's row, without its words.
+fn flow_row(count: Count, before: Count, seconds: f64) -> Row {
     Row {
-        words: vec![
-            proto::name(flow.protocol).unwrap_or("unknown").to_owned(),
-            flow.state.map_or("", |state| state.name()).to_owned(),
-            flow.original.source().to_string(),
-            flow.original.destination().to_string(),
-            flow.reply.source().to_string(),
-        ],
         rate: rate(count.1, before.1, seconds),
         packet_rate: rate(count.0, before.0, seconds),
-        flow_rate: 0,
         packets: count.0,
         bytes: count.1,
+        ..Row::default()
     }
+}
+
+fn flow_words(flow: &FlowView) -> Vec<String> {
+    vec![
+        proto::name(flow.protocol).unwrap_or("unknown").to_owned(),
+        flow.state.map_or("", |state| state.name()).to_owned(),
+        flow.original.source().to_string(),
+        flow.original.destination().to_string(),
+        flow.reply.source().to_string(),
+    ]
 }
 
 #[cfg(test)]

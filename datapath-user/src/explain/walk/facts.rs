@@ -21,17 +21,14 @@ use crate::{
         flows::{self, Flows},
         tables::{Tabled, subnet_key},
     },
-    model::{Listen, Protocol},
+    model::{Listen, Protocol, every_address},
     view::{Half, PortView},
 };
 
 impl Walk {
     /// Unspecified: the kernel chooses the source of what is looked up.
     pub(super) const fn own(&self, like: IpAddr) -> IpAddr {
-        match like {
-            IpAddr::V4(_) => IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
-            IpAddr::V6(_) => IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED),
-        }
+        every_address(like.is_ipv6())
     }
 
     /// The published port that a process of this host would be led by.
