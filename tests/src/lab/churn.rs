@@ -49,7 +49,7 @@ impl Held {
         Self {
             entries: entries.collect(),
             descriptors: files(format!("/proc/{}/fd", datapath.pid()).into()),
-            pins: files(maps.clone()) + files(datapath.pins().join("links")),
+            pins: files(maps.clone()) + datapath.links("").len(),
         }
     }
 

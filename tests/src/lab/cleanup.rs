@@ -1,4 +1,5 @@
-//! What is left when the run ends, however it ends: Ctrl-C, a kill, a panic, or the end of the test.
+//! What is left when the run ends, however it ends: Ctrl-C, a kill, a panic, or the end of the test; and processes that
+//! end with the test.
 
 use std::process::{Child, Command, Stdio};
 
@@ -25,6 +26,23 @@ impl Cleanup {
 impl Drop for Cleanup {
     fn drop(&mut self) {
         drop(self.0.stdin.take());
+        drop(self.0.wait());
+    }
+}
+
+/// A process that is ended with this value.
+#[derive(Debug)]
+pub struct Passing(Child);
+
+impl From<Child> for Passing {
+    fn from(child: Child) -> Self {
+        Self(child)
+    }
+}
+
+impl Drop for Passing {
+    fn drop(&mut self) {
+        drop(self.0.kill());
         drop(self.0.wait());
     }
 }

@@ -208,6 +208,16 @@ impl Datapath {
         datapath_user::kernel::pins::maps(&self.pins)
     }
 
+    /// The pins of its links, and of what else it attached, whose names begin so.
+    #[must_use]
+    pub fn links(&self, beginning: &str) -> Vec<PathBuf> {
+        let pins = fs::read_dir(self.pins.join("links")).expect("the links");
+        pins.flatten()
+            .filter(|pin| pin.file_name().to_string_lossy().starts_with(beginning))
+            .map(|pin| pin.path())
+            .collect()
+    }
+
     /// Holds it still while something is done that it would put right at once.
     pub fn frozen(&self, work: impl FnOnce()) {
         self.signal("-STOP");

@@ -33,6 +33,7 @@ use nix::sched::{CloneFlags, setns};
 
 pub(crate) use self::cleanup::Cleanup;
 pub use self::{
+    cleanup::Passing,
     datapath::{Datapath, PORTS},
     docker::{Docker, DockerLab},
     engine::{FakeEngine, VERSION_28},

@@ -344,9 +344,7 @@ fn containers_that_come_and_go_faster_than_one_can_look_leave_nothing() {
         ports.len() == 1 && ports[0]["port"] == 8080 && ports[0]["owner"] == "last"
     });
     assert!(answers(&lab, "203.0.113.2:8080"));
-    let map = datapath
-        .pins()
-        .join(format!("maps-v{}/BINDINGS4", datapath_common::abi::VERSION));
+    let map = datapath.maps().join("BINDINGS4");
     let mut dump = std::process::Command::new("bpftool");
     let dump = run(dump.args(["-j", "map", "dump", "pinned"]).arg(map));
     let entries: Value = serde_json::from_slice(&dump.stdout).expect("JSON");

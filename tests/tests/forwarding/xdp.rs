@@ -82,8 +82,7 @@ fn nothing_is_lost_or_changed_whatever_the_cards_do() {
 
 /// Whether the service knows of a port that takes frames.
 fn takes_frames(datapath: &Datapath) -> bool {
-    let maps = format!("maps-v{}", datapath_common::abi::VERSION);
-    let map = datapath.pins().join(maps).join("FRAME_PORTS");
+    let map = datapath.maps().join("FRAME_PORTS");
     let mut bpftool = std::process::Command::new("bpftool");
     let shown = run(bpftool.args(["-j", "map", "dump", "pinned"]).arg(map));
     String::from_utf8_lossy(&shown.stdout).contains("key")
@@ -202,12 +201,9 @@ fn a_program_that_is_taken_off_is_put_on_again() {
         let output = command.args(arguments.split(' ')).output();
         assert!(!output.expect("it starts").status.success(), "{words}");
     }
-    let links = datapath.pins().join("links");
-    let pin = std::fs::read_dir(&links)
-        .expect("the links")
-        .flatten()
-        .map(|entry| entry.path())
-        .find(|path| path.to_string_lossy().contains("/uplink_xdp_native-"))
+    let pin = datapath
+        .links("uplink_xdp_native-")
+        .pop()
         .expect("the link");
     let detach = || {
         let mut bpftool = std::process::Command::new("bpftool");

@@ -52,11 +52,10 @@ pub(crate) fn know_endpoint(host: &Host) {
                     .output(),
             );
             run(lab.host.command("ping").args(asks).arg(address));
-            let map = host.datapath.pins().join(format!(
-                "maps-v{}/ENDPOINTS{}",
-                datapath_common::abi::VERSION,
-                &family[1..]
-            ));
+            let map = host
+                .datapath
+                .maps()
+                .join(format!("ENDPOINTS{}", &family[1..]));
             let shown = run(lab
                 .host
                 .command("bpftool")

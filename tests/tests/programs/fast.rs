@@ -14,10 +14,11 @@ use crate::{
 };
 
 /// A map's entry, by bpftool: what to do with it, and the words after that.
-fn entry(pins: &Path, map: &str, verb: &str, words: &str) -> Command {
+fn entry(maps: &Path, map: &str, verb: &str, words: &str) -> Command {
     let mut command = Command::new("bpftool");
-    let map = pins.join(format!("maps-v{}/{map}", datapath_common::abi::VERSION));
-    command.args(["-j", "map", verb, "pinned"]).arg(map);
+    command
+        .args(["-j", "map", verb, "pinned"])
+        .arg(maps.join(map));
     command.args(words.split_whitespace());
     command
 }
@@ -75,25 +76,25 @@ fn what_a_flow_keeps_ends_with_the_generation() {
 
 /// Sees that a flow's packets, which go to the first of the endpoints, do so by what the flow has kept.
 pub(crate) fn keeps_its_way(host: &Host, goes: impl Fn() -> bool) {
-    let pins = host.datapath.pins().to_owned();
+    let maps = host.datapath.maps();
     let address = "key hex ac 11 00 02";
     let ways = format!("key {}", bytes(slots::WAYS));
     host.datapath.frozen(|| {
-        let place = place(&pins, address);
+        let place = place(&maps, address);
         // What was kept ends by itself after two seconds, and a loaded machine may take longer between two lines.
         wait_until("the flow to have kept its way", || {
             run(&mut entry(
-                &pins,
+                &maps,
                 "ENDPOINTS4",
                 "update",
                 &format!("{address} value {place}"),
             ));
             assert!(goes(), "the endpoint is known");
-            run(&mut entry(&pins, "ENDPOINTS4", "delete", address));
+            run(&mut entry(&maps, "ENDPOINTS4", "delete", address));
             goes()
         });
         run(&mut entry(
-            &pins,
+            &maps,
             "GENERATIONS",
             "update",
             &format!("{ways} value 255 255 255 15"),
@@ -109,8 +110,8 @@ fn bytes(number: u32) -> String {
 }
 
 /// The endpoint's entry, in bytes.
-fn place(pins: &Path, key: &str) -> String {
-    let mut shown = entry(pins, "ENDPOINTS4", "lookup", key);
+fn place(maps: &Path, key: &str) -> String {
+    let mut shown = entry(maps, "ENDPOINTS4", "lookup", key);
     let shown = run(&mut shown);
     let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).expect("bpftool's JSON");
     let bytes = shown["value"].as_array().expect("the value's bytes");

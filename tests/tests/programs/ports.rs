@@ -7,7 +7,6 @@ use std::{
 
 use aya::maps::{HashMap, Map, MapData};
 use datapath_common::{
-    abi,
     family::V4,
     mapping::{Mapping, MappingKey},
     reason::Reason,
@@ -117,10 +116,7 @@ fn a_mapping_lives_as_long_as_its_flow_is_used() {
     let [net, _] = nets();
     let (inside, server) = (net.endpoint(4321), net.world(53));
     let deadlines = || -> BTreeSet<u64> {
-        let map = host
-            .datapath
-            .pins()
-            .join(format!("maps-v{}/MAPPINGS4", abi::VERSION));
+        let map = host.datapath.maps().join("MAPPINGS4");
         let map = Map::LruHashMap(MapData::from_pin(map).unwrap());
         let mappings: HashMap<_, MappingKey<V4>, Mapping<V4>> = map.try_into().unwrap();
         mappings

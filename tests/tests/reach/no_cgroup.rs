@@ -1,18 +1,8 @@
 //! A host without cgroup2: its own processes reach published ports by the stack, or not at all, and `status` says so.
 
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
-use datapath_tests::lab::{Datapath, Lab, PORTS, tcp_echo, tcp_exchange, wait_until};
-
-/// Ends what it holds, whatever happens.
-struct Ended(Child);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
+use datapath_tests::lab::{Datapath, Lab, PORTS, Passing, tcp_echo, tcp_exchange, wait_until};
 
 #[test]
 fn status_says_what_the_host_itself_cannot_reach() {
@@ -26,7 +16,7 @@ fn status_says_what_the_host_itself_cannot_reach() {
     let service = datapath.command(&["run"]);
     let script =
         "awk '$3 == \"cgroup2\" { print $2 }' /proc/mounts | xargs -r -n1 umount -l; exec \"$@\"";
-    let _service = Ended(
+    let _service = Passing::from(
         Command::new("unshare")
             .args([
                 "--mount",

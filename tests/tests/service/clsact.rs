@@ -135,13 +135,8 @@ fn filters_of_others_stay_and_ours_come_back() {
     });
     held.ask().unwrap();
     // A pin, which holds nothing here: the filter is found again, with the next service too.
-    for pin in fs::read_dir(datapath.pins().join("links"))
-        .unwrap()
-        .flatten()
-    {
-        if pin.file_name().to_string_lossy().starts_with("uplink_") {
-            fs::remove_file(pin.path()).unwrap();
-        }
+    for pin in datapath.links("uplink_") {
+        fs::remove_file(pin).unwrap();
     }
     held.ask().unwrap();
     datapath.kill();
@@ -166,17 +161,8 @@ fn filters_of_others_stay_and_ours_come_back() {
     }
     // Of an interface that goes nothing stays.
     lab.host.ip("link del eth0");
-    healed("the pins are gone", || pins(&datapath, "uplink_") == 0);
+    healed("the pins are gone", || datapath.links("uplink_").is_empty());
     join(&lab.host, &lab.lan);
     healed("the uplink made anew", || reaches(&lab));
     assert!(is_whole(&lab));
-}
-
-/// How many pins of links have names that begin so.
-fn pins(datapath: &Datapath, program: &str) -> usize {
-    let pins = fs::read_dir(datapath.pins().join("links")).unwrap();
-    let names = pins.flatten().map(|pin| pin.file_name());
-    names
-        .filter(|name| name.to_string_lossy().starts_with(program))
-        .count()
 }

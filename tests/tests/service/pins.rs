@@ -42,15 +42,7 @@ fn instead_of(pin: &Path, stranger: impl FnOnce(&Path), check: impl FnOnce()) {
 }
 
 fn link_of(datapath: &Datapath, program: &str) -> PathBuf {
-    fs::read_dir(datapath.pins().join("links"))
-        .unwrap()
-        .flatten()
-        .map(|entry| entry.path())
-        .find(|path| {
-            let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            name.starts_with(program)
-        })
-        .expect("the link")
+    datapath.links(program).pop().expect("the link")
 }
 
 #[test]

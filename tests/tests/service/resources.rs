@@ -3,11 +3,11 @@
 use std::{
     fs,
     path::PathBuf,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     time::Duration,
 };
 
-use datapath_tests::lab::{Datapath, Lab, load, wait_for};
+use datapath_tests::lab::{Datapath, Lab, Passing, load, wait_for};
 
 use crate::{
     HEALED, PUBLISHED, reaches, refused,
@@ -54,22 +54,12 @@ fn too_few_descriptors_are_one_clear_error() {
     let service = with_descriptors(&datapath, "64:512", &["run"])
         .stderr(Stdio::null())
         .spawn();
-    let service = Passing(service.unwrap());
+    let service = Passing::from(service.unwrap());
     wait_for(HEALED, "it serves", || datapath.serving().is_some());
     drop(service);
     datapath.restart();
     held.ask().unwrap();
     assert!(reaches(&lab));
-}
-
-/// A process that is ended with the test.
-struct Passing(Child);
-
-impl Drop for Passing {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
 }
 
 #[test]
@@ -182,7 +172,7 @@ fn a_clock_that_is_days_ahead_ends_no_flow() {
         .within(script, &["run"])
         .stderr(Stdio::null())
         .spawn();
-    let service = Passing(service.unwrap());
+    let service = Passing::from(service.unwrap());
     let mut process = None;
     wait_for(HEALED, "it serves", || {
         process = datapath.serving();

@@ -119,16 +119,12 @@ fn what_others_may_open_is_made_private_again() {
 #[test]
 fn links_that_were_taken_off_are_put_on_again() {
     let (lab, datapath) = lab();
-    let links = datapath.pins().join("links");
     let attached = || lab.host.classifiers("eth0");
     assert_eq!(attached(), ["uplink_ingress", "uplink_egress"]);
     let is_off = || wait_until("they are off", || attached().is_empty());
     let each = |programs: [&str; 2], work: &dyn Fn(&Path)| {
-        for link in fs::read_dir(&links).unwrap().flatten() {
-            let name = link.file_name().to_string_lossy().into_owned();
-            if programs.iter().any(|program| name.starts_with(program)) {
-                work(&link.path());
-            }
+        for pin in programs.iter().flat_map(|program| datapath.links(program)) {
+            work(&pin);
         }
     };
     // The pins go, and the links with them.

@@ -3,7 +3,6 @@
 
 use std::{
     fs,
-    path::PathBuf,
     process::Command,
     thread,
     time::{Duration, Instant},
@@ -80,15 +79,6 @@ fn ten_thousand_changes_beside_one_flow() {
     assert!(after.1 <= before.1 + 1024, "{before:?} {after:?}");
 }
 
-/// The pins of links whose names begin so.
-fn links(datapath: &Datapath, programs: &str) -> Vec<PathBuf> {
-    let pins = fs::read_dir(datapath.pins().join("links")).unwrap();
-    pins.flatten()
-        .filter(|pin| pin.file_name().to_string_lossy().starts_with(programs))
-        .map(|pin| pin.path())
-        .collect()
-}
-
 /// A fault, and what it does to the lab.
 type Fault = (&'static str, fn(&Lab, &mut Datapath));
 
@@ -96,12 +86,12 @@ type Fault = (&'static str, fn(&Lab, &mut Datapath));
 /// containers, and resets what it does not know.
 const ROUGH: [Fault; 3] = [
     ("links removed", |_, datapath| {
-        for pin in links(datapath, "uplink_egress") {
+        for pin in datapath.links("uplink_egress") {
             fs::remove_file(pin).unwrap();
         }
     }),
     ("links detached", |_, datapath| {
-        for pin in links(datapath, "uplink_") {
+        for pin in datapath.links("uplink_") {
             // The service may have seen to it in between.
             drop(
                 Command::new("bpftool")

@@ -4,13 +4,14 @@ use std::{
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream, UdpSocket},
     os::fd::AsRawFd as _,
-    process::{Child, Stdio},
+    process::Stdio,
     thread,
     time::Duration,
 };
 
 use datapath_tests::lab::{
-    Datapath, Lab, Netns, PATIENCE, run, tcp_echo, tcp_exchange, udp_echo, udp_exchange, wait_until,
+    Datapath, Lab, Netns, PATIENCE, Passing, run, tcp_echo, tcp_exchange, udp_echo, udp_exchange,
+    wait_until,
 };
 use nix::libc;
 
@@ -71,15 +72,6 @@ fn clients_reach_the_endpoint() {
     assert!(tcp_exchange(&lab.lan, "[2001:db8::3]:8080", vec![1]).unwrap() == [1]);
 }
 
-struct Ended(Child);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
-
 #[test]
 fn curl_fetches_a_page() {
     let lab = lab();
@@ -91,7 +83,7 @@ fn curl_fetches_a_page() {
     server
         .args(["httpd", "-f", "-p", "80", "-h"])
         .arg(pages.path());
-    let _server = Ended(server.stdin(Stdio::null()).spawn().unwrap());
+    let _server = Passing::from(server.stdin(Stdio::null()).spawn().unwrap());
     let mut fetched = Vec::new();
     wait_until("the page", || {
         let curl = lab

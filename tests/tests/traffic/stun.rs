@@ -1,42 +1,31 @@
 //! What a STUN client makes of us (RFC 5780): the type of mapping and of filtering, judged by coturn's tools.
 
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
-use datapath_tests::lab::{Datapath, Lab, PATIENCE, wait_for};
+use datapath_tests::lab::{Datapath, Lab, PATIENCE, Passing, wait_for};
 
-/// A STUN server with two addresses; ended when dropped.
-struct Server(Child);
-
-impl Server {
-    fn start(lab: &Lab) -> Self {
-        lab.lan.ip("addr add 203.0.113.10/24 dev eth0");
-        let child = lab
-            .lan
-            .command("turnserver")
-            .args([
-                "--stun-only",
-                "--no-auth",
-                "--no-cli",
-                "--no-tls",
-                "--no-dtls",
-                "-n",
-            ])
-            .args(["-L", "203.0.113.9", "-L", "203.0.113.10"])
-            .args(["--log-file", "stdout", "--pidfile", "/dev/null"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("turnserver starts");
-        Self(child)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
+/// A STUN server with two addresses.
+fn stun_server(lab: &Lab) -> Passing {
+    lab.lan.ip("addr add 203.0.113.10/24 dev eth0");
+    let child = lab
+        .lan
+        .command("turnserver")
+        .args([
+            "--stun-only",
+            "--no-auth",
+            "--no-cli",
+            "--no-tls",
+            "--no-dtls",
+            "-n",
+        ])
+        .args(["-L", "203.0.113.9", "-L", "203.0.113.10"])
+        .args(["--log-file", "stdout", "--pidfile", "/dev/null"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("turnserver starts");
+    child.into()
 }
 
 /// What the container's client says of its NAT.
@@ -52,7 +41,7 @@ fn discovered(lab: &Lab) -> String {
 #[test]
 fn a_stun_client_finds_endpoint_independent_mapping() {
     let lab = Lab::new();
-    let _server = Server::start(&lab);
+    let _server = stun_server(&lab);
     let _datapath = Datapath::start(&lab, "");
     let mut said = String::new();
     // One try may take 30 s, where the server did not listen yet.
