@@ -219,8 +219,8 @@ fn is_free<F: Maps>(key: &Tuple<F>, direction: Direction, now: u64) -> bool {
     };
     // SAFETY: valid while the program runs.
     let flow = unsafe { &*found };
-    // Another CPU may be about to put the second entry in place.
-    let just_opened = now.saturating_sub(flow.created) < OPENING;
+    // Another CPU may be about to put the second entry in place, of a flow that is not over by then.
+    let just_opened = now.saturating_sub(flow.created) < OPENING && find::is_current(flow);
     if just_opened || find::is_alive(flow, direction, tier, now) {
         return false;
     }
