@@ -1,8 +1,6 @@
 //! The sources put together: what the configuration file, the API and Docker want, side by side.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, btree_map::Entry},
-};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use crate::{
     config::Config,

@@ -21,5 +21,11 @@ pub(super) fn look(subject: &Subject) -> Found {
             "interface {missing} does not exist; it is attached to as soon as it does"
         )));
     }
+    for unfit in &subject.desired.unfit {
+        found.push(todo(
+            format!("interface {unfit}: frames on it have no Ethernet header, which is not supported yet"),
+            "take it out of the configuration; the service does not start with it, and a running one leaves it alone",
+        ));
+    }
     found
 }
