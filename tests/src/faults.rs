@@ -2,7 +2,9 @@
 
 use std::{
     collections::BTreeSet,
+    fs,
     io::{BufRead as _, BufReader},
+    path::Path,
     process::{Child, ChildStderr, Command, Output, Stdio},
 };
 
@@ -70,24 +72,30 @@ pub fn kill_at(calls: &str, at: impl Iterator<Item = u32>) -> u32 {
     killed
 }
 
-/// Kills a service at one bpf(2) call after another of its start, with nothing in the kernel yet and again where one
-/// served before, and looks each time whether the next service finds the world in order. Ends with the first start that
-/// makes fewer calls. Returns how often one was killed.
-pub fn kill_start_at(at: impl Iterator<Item = u32>) -> u32 {
+/// Kills a service at bpf(2) calls of its start, with nothing in the kernel yet and again where one served before, and
+/// looks each time whether the next service finds the world in order. Returns how often one was killed.
+///
+/// `at` chooses among the calls of a whole start: the first is 1.
+pub fn kill_start_at(at: impl Fn(&[String]) -> Vec<usize>) -> usize {
     let lab = Lab::new();
     let mut datapath = Datapath::start(&lab, load::PORTS);
     talk::serve(&lab.container, "0.0.0.0:80");
     let mut killed = 0;
-    for number in at {
-        let mut reached = false;
-        for fresh in [true, false] {
-            let mut held = Talk::open(&lab.lan, "203.0.113.2:8080").expect("the published port");
+    for fresh in [true, false] {
+        let before = |datapath: &mut Datapath| {
             datapath.kill();
             if fresh {
                 let detached = datapath.cli(&["detach"]);
                 assert!(detached.status.success(), "{detached:?}");
             }
-            reached |= start_killed_at(&datapath, number);
+        };
+        before(&mut datapath);
+        let calls = calls_of_a_start(&datapath);
+        datapath.restart();
+        for number in at(&calls) {
+            let mut held = Talk::open(&lab.lan, "203.0.113.2:8080").expect("the published port");
+            before(&mut datapath);
+            killed += usize::from(start_killed_at(&datapath, number));
             let when = format!("start, bpf {number}, fresh: {fresh}");
             if !fresh {
                 held.ask().unwrap_or_else(|error| panic!("{when}: {error}"));
@@ -103,39 +111,82 @@ pub fn kill_start_at(at: impl Iterator<Item = u32>) -> u32 {
                 held.ask().unwrap_or_else(|error| panic!("{when}: {error}"));
             }
         }
-        if !reached {
-            break;
-        }
-        killed += 1;
     }
     killed
 }
 
+/// The bpf(2) calls of a start's first thread until the service is ready, as strace(1) prints them. It is ended again.
+/// (Others load programs, and are counted by themselves.)
+#[must_use]
+pub fn calls_of_a_start(datapath: &Datapath) -> Vec<String> {
+    let calls = tempfile::NamedTempFile::new().expect("a file");
+    let mut service = traced(datapath, calls.path(), "trace=bpf");
+    wait_until("the service is ready", || datapath.serving().is_some());
+    end_tracee(datapath, &mut service);
+    let calls = fs::read_to_string(calls.path()).expect("what strace says");
+    let thread = |line: &str| line.split(' ').next().map(str::to_owned);
+    let first = thread(&calls);
+    calls
+        .lines()
+        .filter(|line| thread(line) == first && line.contains(" bpf("))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Starts a service whose first thread's bpf(2) calls the kernel refuses from the nth on, and returns how it ends.
+#[must_use]
+pub fn start_refused_from(datapath: &Datapath, nth: usize) -> Output {
+    let mut service = strace(
+        datapath,
+        Path::new("/dev/null"),
+        &format!("inject=bpf:error=EINVAL:when={nth}+"),
+    );
+    service.stdin(Stdio::null()).output().expect("strace")
+}
+
 /// Starts a service that is killed at its nth bpf(2) call, and says whether it came so far. One that is ready, or
 /// ended by itself, did not.
-fn start_killed_at(datapath: &Datapath, nth: u32) -> bool {
-    let ordinary = datapath.command(&["run"]);
-    let mut service = Command::new("strace")
-        .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=bpf", "-e"])
-        .arg(format!("inject=bpf:signal=KILL:when={nth}"))
-        .arg(ordinary.get_program())
-        .args(ordinary.get_args())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("strace");
+fn start_killed_at(datapath: &Datapath, nth: usize) -> bool {
+    let inject = format!("inject=bpf:signal=KILL:when={nth}");
+    let mut service = traced(datapath, Path::new("/dev/null"), &inject);
     let (mut ended, mut ready) = (None, None);
     wait_until("the service is killed, or ready", || {
         ended = service.try_wait().expect("a child");
         ready = datapath.serving();
         ended.is_some() || ready.is_some()
     });
-    if let Some(pid) = ready {
+    if ready.is_some() {
         // It may reach that call yet, and be gone.
-        drop(Command::new("kill").arg(pid.to_string()).output());
+        end_tracee(datapath, &mut service);
     }
     let status = service.wait().expect("a child");
     assert_ne!(status.code(), Some(1), "it ended with an error of its own");
     !status.success()
+}
+
+/// Ends the service that strace(1) started, and with it strace.
+fn end_tracee(datapath: &Datapath, service: &mut Child) {
+    if let Some(pid) = datapath.serving() {
+        drop(Command::new("kill").arg(pid.to_string()).output());
+    }
+    service.wait().expect("a child");
+}
+
+fn traced(datapath: &Datapath, calls: &Path, what: &str) -> Child {
+    let mut service = strace(datapath, calls, what);
+    service.stderr(Stdio::null()).spawn().expect("strace")
+}
+
+/// The service under strace(1), which writes its bpf(2) calls down and does `what` to them.
+fn strace(datapath: &Datapath, calls: &Path, what: &str) -> Command {
+    let ordinary = datapath.command(&["run"]);
+    let mut command = Command::new("strace");
+    command
+        .args(["-f", "-qq", "-e", "trace=bpf", "-e", what, "-o"])
+        .arg(calls)
+        .arg(ordinary.get_program())
+        .args(ordinary.get_args());
+    command
 }
 
 /// strace(1) on all threads of a process, which it kills when one makes its nth such call.

@@ -1,16 +1,16 @@
 //! What is cut short and what overflows: calls of a change and of a start, messages of the kernel's, places in maps.
 
-use std::{io::Write as _, process::Stdio, time::Instant};
+use std::{fs, io::Write as _, process::Stdio, time::Instant};
 
 use datapath_common::binding::MAX_BINDINGS;
 use datapath_tests::{
-    faults::{kill_at, kill_start_at},
+    faults::{calls_of_a_start, kill_at, kill_start_at, start_refused_from},
     lab::{Datapath, Lab, load, run},
 };
 use serde_json::Value;
 
 use crate::{
-    healed, reaches,
+    healed, reaches, refused,
     talk::{self, Talk},
 };
 
@@ -21,11 +21,48 @@ fn killed_at_calls_of_a_change() {
     assert!(killed >= 2, "only {killed} of the calls were reached");
 }
 
+/// How a call to load a program of ours begins to differ from those that try the kernel out.
+const OURS: [&str; 4] = [
+    "prog_name=\"uplink_",
+    "prog_name=\"bridge_",
+    "prog_name=\"veth_",
+    "prog_name=\"host_",
+];
+
+/// The first of the calls that has one of these words.
+fn first(calls: &[String], words: &[&str]) -> usize {
+    let is_it = |call: &String| words.iter().any(|word| call.contains(word));
+    1 + calls.iter().position(is_it).expect("such a call")
+}
+
 #[test]
 fn killed_at_calls_of_a_start() {
-    // While the maps are made, before the programs are loaded, and while they are attached.
-    let killed = kill_start_at([20, 90, 160].into_iter());
-    assert!(killed >= 2, "only {killed} of the calls were reached");
+    let killed = kill_start_at(|calls| {
+        let programs = first(calls, &OURS);
+        assert!(20 < programs, "{programs}");
+        let links = programs + first(&calls[programs..], &["BPF_LINK_CREATE", "BPF_LINK_UPDATE"]);
+        // While the maps are made, while the programs are loaded, and while they are attached.
+        vec![20, programs, links]
+    });
+    assert!(killed >= 4, "only {killed} of the calls were reached");
+}
+
+#[test]
+fn programs_that_the_kernel_refuses_leave_nothing() {
+    let lab = Lab::new();
+    let mut datapath = Datapath::start(&lab, load::PORTS);
+    talk::serve(&lab.container, "0.0.0.0:80");
+    datapath.kill();
+    assert!(datapath.cli(&["detach"]).status.success());
+    let calls = calls_of_a_start(&datapath);
+    assert!(datapath.cli(&["detach"]).status.success());
+    let nth = first(&calls, &OURS);
+    let output = start_refused_from(&datapath, nth);
+    refused(&output, &["the kernel refused program"]);
+    let maps = fs::read_dir(datapath.maps()).into_iter().flatten();
+    assert_eq!(maps.count(), 0, "maps are left");
+    datapath.restart();
+    assert!(reaches(&lab));
 }
 
 #[test]
