@@ -1,6 +1,15 @@
 //! Who comes in: every client gets its own task and a bounded time, and none can keep the others out.
 
-use std::{collections::VecDeque, fmt, io, net::SocketAddr, time::Duration};
+use std::{
+    collections::VecDeque,
+    fmt, io,
+    net::SocketAddr,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::{Extension, Router};
 use hyper::server::conn::http1;
@@ -12,15 +21,16 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
     task::{self, JoinHandle},
+    task_local,
     time::{self, Instant},
 };
 use tracing::{debug, warn};
 
 /// How many clients are served at a time. Where one comes too many, the one that has been there for longest is
-/// let go, unless it has hardly come.
+/// let go, of those whose requests have not arrived whole; unless all of these have hardly come.
 const CLIENTS: usize = 256;
-/// How long a client may stay in any case: whoever asks something has its answer in milliseconds. While all are that
-/// new, whoever comes waits before the door.
+/// How long a client may stay in any case, from when it was first looked at: whoever asks something has asked it by
+/// then. While all are that new, whoever comes waits before the door.
 const GRACE: Duration = Duration::from_millis(50);
 /// How long a request's head may take to arrive, and how long a connection may be silent before it.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -104,10 +114,7 @@ pub(crate) async fn serve(door: impl Door, app: Router) -> io::Result<()> {
         match door.open().await {
             Ok((stream, peer)) => {
                 clients.make_room().await;
-                clients.admit(task::spawn(attend(
-                    stream,
-                    app.clone().layer(Extension(peer)),
-                )));
+                clients.admit(attend(stream, app.clone().layer(Extension(peer))));
             }
             // Descriptors or memory: another time, perhaps.
             Err(error)
@@ -125,7 +132,39 @@ pub(crate) async fn serve(door: impl Door, app: Router) -> io::Result<()> {
     }
 }
 
+/// What the door knows of a client.
+#[derive(Default)]
+struct Guest {
+    /// When it was first looked at: one that waits for its turn on a loaded machine is not slow.
+    met: OnceLock<Instant>,
+    /// Its request has arrived whole, and is worked on.
+    asked: AtomicBool,
+}
+
+impl Guest {
+    fn may_go(&self) -> bool {
+        let met = self.met.get();
+        met.is_some_and(|met| met.elapsed() >= GRACE) && !self.asked.load(Ordering::Relaxed)
+    }
+}
+
+task_local! {
+    /// The client whom this task serves.
+    static GUEST: Arc<Guest>;
+}
+
+/// Works on a request that has arrived whole: its client is not let go meanwhile.
+pub(crate) async fn answer<T>(work: impl Future<Output = T>) -> T {
+    // Whoever is served by no door is let go by none.
+    let note = |asked| GUEST.try_with(|guest| guest.asked.store(asked, Ordering::Relaxed));
+    let _ = note(true);
+    let done = work.await;
+    let _ = note(false);
+    done
+}
+
 async fn attend(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, app: Router) {
+    let _ = GUEST.try_with(|guest| guest.met.set(Instant::now()));
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(PATIENCE)
@@ -137,22 +176,20 @@ async fn attend(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, ap
     }
 }
 
-/// The clients that are being served and when they came, the first to come first. They go when this does.
+/// The clients that are being served, the first to come first. They go when this does.
 #[derive(Default)]
-struct Clients(VecDeque<(Instant, JoinHandle<()>)>);
+struct Clients(VecDeque<(Arc<Guest>, JoinHandle<()>)>);
 
 impl Clients {
     async fn make_room(&mut self) {
         loop {
             self.0.retain(|(_, client)| !client.is_finished());
-            let longest = match self.0.front() {
-                Some((came, _)) if self.0.len() >= CLIENTS => came.elapsed(),
-                _ => return,
-            };
-            if longest >= GRACE {
-                if let Some((_, client)) = self.0.pop_front() {
-                    client.abort();
-                }
+            if self.0.len() < CLIENTS {
+                return;
+            }
+            let slow = self.0.iter().position(|(guest, _)| guest.may_go());
+            if let Some((_, client)) = slow.and_then(|place| self.0.remove(place)) {
+                client.abort();
                 return;
             }
             // Most of them have their answers by then.
@@ -160,8 +197,10 @@ impl Clients {
         }
     }
 
-    fn admit(&mut self, client: JoinHandle<()>) {
-        self.0.push_back((Instant::now(), client));
+    fn admit(&mut self, client: impl Future<Output = ()> + Send + 'static) {
+        let guest = Arc::<Guest>::default();
+        let client = task::spawn(GUEST.scope(Arc::clone(&guest), client));
+        self.0.push_back((guest, client));
     }
 }
 

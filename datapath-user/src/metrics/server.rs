@@ -81,7 +81,7 @@ async fn metrics(State(scraper): State<Arc<Scraper>>, headers: HeaderMap) -> Res
         .get(header::ACCEPT)
         .and_then(|value| value.to_str().ok());
     let open = accepts.is_some_and(|accepts| accepts.contains("application/openmetrics-text"));
-    match scraper.text().await {
+    match door::answer(scraper.text()).await {
         Ok(text) if open => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
         Ok(text) => ([(header::CONTENT_TYPE, PLAIN)], exposition::plain(&text)).into_response(),
         Err(error) => {

@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    api::types::{Refusal, RefusalKind, Status},
+    api::{
+        door,
+        types::{Refusal, RefusalKind, Status},
+    },
     model::{AllowList, Listen, Publication},
 };
 
@@ -83,10 +86,11 @@ impl Handle {
             )
         };
         let (answer, answered) = oneshot::channel();
-        self.asks
-            .send(request(answer))
-            .await
-            .map_err(|_| ending())?;
-        answered.await.map_err(|_| ending())
+        door::answer(async {
+            let asked = self.asks.send(request(answer)).await;
+            asked.map_err(|_| ending())?;
+            answered.await.map_err(|_| ending())
+        })
+        .await
     }
 }
