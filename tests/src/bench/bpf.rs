@@ -13,6 +13,7 @@ pub(super) const PROG_ARRAY: u32 = 3;
 
 /// The commands that are used.
 const MAP_CREATE: libc::c_long = 0;
+const MAP_LOOKUP: libc::c_long = 1;
 const MAP_UPDATE: libc::c_long = 2;
 const PROG_LOAD: libc::c_long = 5;
 const OBJ_PIN: libc::c_long = 6;
@@ -63,6 +64,12 @@ impl Code {
         self.add(0x95, 0, 0, 0, 0);
     }
 
+    /// Ends the program with this verdict unless the lower half of the register is this value.
+    pub(super) fn unless(&mut self, register: u8, value: i32, verdict: i32) {
+        self.add(0x16, register, 0, 2, value);
+        self.end(verdict);
+    }
+
     /// Loads a map's descriptor, or its first value's address, into a register.
     pub(super) fn load_map(&mut self, register: u8, map: &OwnedFd, value: bool) {
         self.add(0x18, register, 1 + u8::from(value), 0, map.as_raw_fd());
@@ -77,6 +84,17 @@ pub(super) fn create(kind: u32, size: usize) -> io::Result<OwnedFd> {
         attributes.put32(offset, value);
     }
     attributes.descriptor(MAP_CREATE)
+}
+
+/// Reads its entry.
+pub(super) fn lookup(map: &OwnedFd) -> io::Result<u64> {
+    let (key, mut value) = (0_u32, 0_u64);
+    let mut attributes = Attributes::default();
+    attributes.put32(0, map.as_raw_fd() as u32);
+    attributes.put64(8, &raw const key as u64);
+    attributes.put64(16, &raw mut value as u64);
+    attributes.call(MAP_LOOKUP)?;
+    Ok(value)
 }
 
 /// Fills its entry. The value has to be of the map's size.

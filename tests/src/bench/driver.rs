@@ -14,6 +14,7 @@ use super::{
     contender::Contender,
     generator::{self, FRAME, Generator, IDENTIFICATION, Then, Vary},
     results::{Better, Figure, Measure},
+    sink::{Arrives, Sink},
     stage::{ENDPOINT, HOST, PORT, Stage, TO_PORT},
 };
 use crate::lab::{Netns, run};
@@ -49,8 +50,8 @@ pub(super) struct Traffic {
     name: &'static str,
     way: Way,
     answer: Way,
-    /// How the frames look where they must arrive (in nftables' terms), so that a wrong translation is not counted.
-    arrives: &'static str,
+    /// How the frames look where they must arrive, so that a wrong translation is not counted.
+    arrives: Arrives,
 }
 
 /// To the published port.
@@ -74,22 +75,20 @@ pub(super) fn inward(contender: Contender) -> Traffic {
             destination: CLIENT,
             vary: Vary::Destination,
         },
-        arrives: "ip saddr 198.51.0.0/16 ip daddr 172.17.0.2 udp dport 80",
+        arrives: Arrives {
+            source: (CLIENT.0.into(), 16),
+            destination: octets(ENDPOINT).into(),
+            port: TO_PORT,
+        },
     }
 }
 
 /// From the endpoint to a server outside.
 pub(super) fn outward(contender: Contender) -> Traffic {
-    let (shown, arrives) = if contender.translates() {
-        (
-            HOST,
-            "ip saddr 203.0.113.2 ip daddr 203.0.113.9 udp dport 9",
-        )
+    let shown = if contender.translates() {
+        HOST
     } else {
-        (
-            ENDPOINT,
-            "ip saddr 172.17.0.2 ip daddr 203.0.113.9 udp dport 9",
-        )
+        ENDPOINT
     };
     Traffic {
         name: "outward",
@@ -105,7 +104,11 @@ pub(super) fn outward(contender: Contender) -> Traffic {
             destination: (octets(shown), ASKING),
             vary: Vary::Source,
         },
-        arrives,
+        arrives: Arrives {
+            source: (octets(shown).into(), 32),
+            destination: SERVER.0.into(),
+            port: SERVER.1,
+        },
     }
 }
 
@@ -135,15 +138,24 @@ pub(super) struct Source<'a> {
     /// Ethernet addresses of both ways' frames.
     macs: [[[u8; 6]; 2]; 2],
     sent: u64,
+    /// Where this way's frames are counted, and where the answers end.
+    sinks: [Sink; 2],
     /// Keeps interfaces ready to take frames.
     _ready: Vec<OwnedFd>,
 }
 
 impl<'a> Source<'a> {
     pub(super) fn new(stage: &'a Stage, traffic: Traffic) -> Self {
-        for netns in [&stage.lab.container, &stage.lab.lan] {
-            count_and_drop(netns, traffic.arrives);
-        }
+        let ends = match traffic.way.interface {
+            "eth0" => [&stage.lab.container, &stage.lab.lan],
+            _ => [&stage.lab.lan, &stage.lab.container],
+        };
+        let sinks = ends.map(|netns| {
+            netns.enter(|| {
+                let index = generator::ifindex("eth0").expect("the interface");
+                Sink::open(index, traffic.arrives).expect("a sink (it needs TCX, Linux 6.6)")
+            })
+        });
         // A program of the project's makes its interface ready itself.
         let interfaces: &[&str] = if stage.contender == Contender::DatapathXdp {
             &["vc"]
@@ -164,6 +176,7 @@ impl<'a> Source<'a> {
             traffic,
             macs: [traffic.way, traffic.answer].map(|way| macs(stage, way.interface)),
             sent: 0,
+            sinks,
             _ready: ready,
         }
     }
@@ -249,15 +262,8 @@ impl<'a> Source<'a> {
 
     /// Sees that all of them arrived as they should.
     pub(super) fn check(self) {
-        let lab = &self.stage.lab;
-        let sink = match self.traffic.way.interface {
-            "eth0" => &lab.container,
-            _ => &lab.lan,
-        };
-        let (sent, arrived) = (self.sent, arrived(sink));
-        for netns in [&lab.container, &lab.lan] {
-            run(netns.command("nft").args(["delete", "table", "ip", "sink"]));
-        }
+        let arrived = self.sinks[0].arrived().expect("the sink's counter");
+        let sent = self.sent;
         assert!(
             arrived as f64 >= sent as f64 * DELIVERED && arrived <= sent,
             "{}, {}: of {sent} frames {arrived} arrived",
@@ -303,27 +309,6 @@ pub(super) fn pin(cpu: usize) {
     let mut set = CpuSet::new();
     set.set(cpu).expect("a CPU");
     sched_setaffinity(Pid::from_raw(0), &set).expect("binding to a CPU");
-}
-
-/// What arrives is counted, and dropped before it costs more: the same for everyone. So are answers, uncounted.
-fn count_and_drop(sink: &Netns, arrives: &str) {
-    let rules = format!(
-        "table ip sink {{ chain pre {{ type filter hook prerouting priority raw;
-           {arrives} counter drop; meta l4proto udp drop; }}; }}"
-    );
-    run(sink.command("nft").arg(rules));
-}
-
-fn arrived(sink: &Netns) -> u64 {
-    let rules = run(sink.command("nft").args(["list", "table", "ip", "sink"]));
-    let text = String::from_utf8_lossy(&rules.stdout).into_owned();
-    let mut words = text
-        .split_whitespace()
-        .skip_while(|word| *word != "packets");
-    words
-        .nth(1)
-        .and_then(|count| count.parse().ok())
-        .expect("the sink's counter")
 }
 
 /// The addresses of a frame that arrives there: the destination's, then the sender's.

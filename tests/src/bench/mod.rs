@@ -18,6 +18,7 @@ mod ports;
 mod profile;
 mod programs;
 mod results;
+mod sink;
 mod stage;
 mod text;
 mod users;
