@@ -21,6 +21,7 @@ use crate::{
     settings::Settings,
     shown::Shown,
     tuple::{Endpoints, Tuple},
+    unpublished::Unpublished,
     uplink::UplinkAddresses,
     way::{Cards, Endpoint, Hop, HopKey},
 };
@@ -69,6 +70,7 @@ abi! {
     Written = 24,
     Settings = 112,
     Shown = 128,
+    Unpublished = 8192,
     Opened = 16,
     Held = 24,
     Endpoint = 16,

@@ -57,5 +57,6 @@ pub mod reason;
 pub mod settings;
 pub mod shown;
 pub mod tuple;
+pub mod unpublished;
 pub mod uplink;
 pub mod way;

@@ -65,6 +65,8 @@ pub mod maps {
     pub const HELD4: &str = "HELD4";
     /// How many they had, IPv6.
     pub const HELD6: &str = "HELD6";
+    /// Which ports are published nowhere.
+    pub const UNPUBLISHED: &str = "UNPUBLISHED";
     /// Source ports that masquerade has shown.
     pub const SHOWN: &str = "SHOWN";
     /// Counters by reason.
@@ -113,6 +115,7 @@ pub mod maps {
         OPENED6,
         HELD4,
         HELD6,
+        UNPUBLISHED,
         SHOWN,
         REASONS,
         EVENTS,

@@ -19,23 +19,21 @@ use crate::{
     maps::{self, Maps, Work},
     nat::{publish, rewrite},
     packet::{Packet, xdp::Xdp},
-    parse::{Headers, Kind, Parse, parse, plain, pseudo_header},
+    parse::{Headers, Kind, Parse, parse, plain::plain, pseudo_header},
 };
 
 /// The fast path, for datagrams alone as in [`into_endpoint`].
 #[inline(never)]
 pub fn hurry<F: Fast>(packet: &mut Xdp) -> Option<Reason> {
     guard::frame(packet).ok()?;
-    let datagram = |plain: &plain::Headers<F>| plain.tuple.protocol == proto::UDP;
-    fast::pass::<Xdp, F>(
-        packet,
-        Direction::ToEndpoint,
-        datagram,
-        |packet, plain, flow| {
-            plain.udp_checksum != pseudo_header(&plain.tuple.endpoints(), proto::UDP, plain.payload)
-                && packet.leave_by(flow.hop.uplink)
-        },
-    )
+    let headers = plain::<Xdp, F>(packet, Direction::ToEndpoint)?;
+    if headers.tuple.protocol != proto::UDP {
+        return None;
+    }
+    let unfinished = pseudo_header(&headers.tuple.endpoints(), proto::UDP, headers.payload);
+    fast::pass(packet, &headers, Direction::ToEndpoint, |packet, flow| {
+        headers.udp_checksum != unfinished && packet.leave_by(flow.hop.uplink)
+    })
 }
 
 /// What became of the packet, unless it is the stack's.

@@ -55,49 +55,43 @@ fn change<F: Maps>(from: &Tuple<F>, to: &Endpoints<F>) -> u32 {
     checksum::add(from.src.difference(&to.src), from.dst.difference(&to.dst))
 }
 
-/// A packet from outside, into its endpoint. `None`: the whole body has it, untouched.
+/// A packet from outside, into its endpoint; or one that can only be the host's own. `None`: the whole body has it,
+/// untouched.
 #[inline(never)]
 pub fn inward<P: Buffered, F: Fast>(packet: &mut P) -> Option<Reason> {
     guard::frame(packet).ok()?;
-    pass::<P, F>(
-        packet,
-        Direction::ToEndpoint,
-        |_| true,
-        |packet, _, flow| packet.redirect_peer(flow.hop.uplink).is_ok(),
-    )
+    let headers = plain::<P, F>(packet, Direction::ToEndpoint)?;
+    if guard::is_for_host_alone(&headers.tuple) {
+        return Some(Reason::NotOurs);
+    }
+    pass(packet, &headers, Direction::ToEndpoint, |packet, flow| {
+        packet.redirect_peer(flow.hop.uplink).is_ok()
+    })
 }
 
 /// A packet from an endpoint, out of the uplink, or into the endpoint at the other end of a hairpin. `None`: likewise.
 #[inline(never)]
 pub fn outward<P: Buffered, F: Fast>(packet: &mut P) -> Option<Reason> {
-    pass::<P, F>(
-        packet,
-        Direction::FromEndpoint,
-        |_| true,
-        |packet, _, flow| {
-            let sent = if flow.has(Flow::<F>::HAIRPIN) {
-                packet.redirect_peer(flow.hop.uplink)
-            } else {
-                packet.redirect(flow.hop.uplink)
-            };
-            sent.is_ok()
-        },
-    )
+    let headers = plain::<P, F>(packet, Direction::FromEndpoint)?;
+    pass(packet, &headers, Direction::FromEndpoint, |packet, flow| {
+        let sent = if flow.has(Flow::<F>::HAIRPIN) {
+            packet.redirect_peer(flow.hop.uplink)
+        } else {
+            packet.redirect(flow.hop.uplink)
+        };
+        sent.is_ok()
+    })
 }
 
-/// `wanted` says whether such a packet is the caller's at all. `send` names the interface that the packet is to leave by
-/// once the program is done, which the flow has kept, or says that it cannot.
+/// `send` names the interface that the packet is to leave by once the program is done, which the flow has kept, or says
+/// that it cannot.
 #[inline(always)]
 pub fn pass<P: Packet, F: Fast>(
     packet: &mut P,
+    headers: &Headers<F>,
     direction: Direction,
-    wanted: impl FnOnce(&Headers<F>) -> bool,
-    send: impl FnOnce(&mut P, &Headers<F>, &Flow<F>) -> bool,
+    send: impl FnOnce(&mut P, &Flow<F>) -> bool,
 ) -> Option<Reason> {
-    let headers = plain::<P, F>(packet, direction)?;
-    if !wanted(&headers) {
-        return None;
-    }
     let tcp = headers.tuple.protocol == proto::TCP;
     if headers.hops <= 1
         || headers.tcp_flags & proto::tcp::CONTROL != 0
@@ -116,7 +110,7 @@ pub fn pass<P: Packet, F: Fast>(
     if !fits && packet.fits(flow.hop.uplink).is_none() {
         return None;
     }
-    if !send(packet, &headers, flow) {
+    if !send(packet, flow) {
         return None;
     }
     let bytes = F::HEADER + headers.payload;
@@ -127,7 +121,7 @@ pub fn pass<P: Packet, F: Fast>(
         flow.acknowledged = headers.acknowledgment;
     }
     flow::count(flow.binding, u64::from(bytes), 0);
-    let done = rewrite(packet, &headers, flow);
+    let done = rewrite(packet, headers, flow);
     Some(done.err().unwrap_or(Reason::Flow))
 }
 

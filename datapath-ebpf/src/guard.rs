@@ -5,6 +5,7 @@ use datapath_common::{
     family::{Address as _, Family},
     network::Network,
     reason::{Outcome, Reason},
+    tuple::Tuple,
 };
 
 use crate::{
@@ -24,6 +25,18 @@ pub fn frame<P: Packet>(packet: &P) -> Result<(), Reason> {
         return Err(Reason::Vlan);
     }
     Ok(())
+}
+
+/// Whether a packet from outside is one that [`arriving`] would find to be none of ours, whatever the tables of flows and
+/// of published ports say: they have nothing to do with the port.
+#[inline(always)]
+pub fn is_for_host_alone<F: Maps>(tuple: &Tuple<F>) -> bool {
+    !maps::may_be_ours(tuple.dport)
+        && tuple.src != tuple.dst
+        && !tuple.src.is_loopback()
+        && maps::local::<F>(&tuple.dst).is_some()
+        && !tuple.dst.is_loopback()
+        && maps::network::<F>(&tuple.src).is_none()
 }
 
 /// A packet from outside that belongs to no flow. Passing means that it may open one.

@@ -19,6 +19,7 @@ use datapath_common::{
     settings::{Settings, slots},
     shown::{self, Shown},
     tuple::{Endpoints, Tuple},
+    unpublished::Unpublished,
     uplink::{UplinkAddress, UplinkAddresses},
     way::{Cards, Endpoint, Hop, HopKey, MAX_ENDPOINTS, MAX_HOPS, Mac},
 };
@@ -94,6 +95,9 @@ pub static SETTINGS: Array<Settings, 1> = Array::new();
 /// Generations by slot: raised to end all flows that bear the old one.
 #[btf_map]
 pub static GENERATIONS: Array<u32, { slots::TOTAL as usize }> = Array::new();
+/// Which ports are published nowhere, one entry.
+#[btf_map]
+static UNPUBLISHED: Array<Unpublished, 1> = Array::new();
 /// Source ports that masquerade has shown.
 #[btf_map]
 pub static SHOWN: Array<Shown, { shown::ENTRIES }> = Array::new();
@@ -266,6 +270,16 @@ family_maps!(V6: FLOWS6 HALF6 BINDINGS6 ALLOWED6 MAPPINGS6 FRAGMENTS6 NETWORKS6 
 #[inline(always)]
 pub fn generation(slot: u32) -> u32 {
     GENERATIONS.get(slot).copied().unwrap_or(0)
+}
+
+/// Whether a port of the host may have to do with an endpoint: it is published somewhere, or a flow has shown it.
+#[inline(always)]
+pub fn may_be_ours(port: u16) -> bool {
+    let (entry, place) = shown::place(port);
+    UNPUBLISHED.get(0).is_none_or(|ports| !ports.has(port))
+        || SHOWN
+            .get(entry)
+            .is_none_or(|shown| shown.masquerade[place] != 0)
 }
 
 /// The managed network that an address belongs to.

@@ -14,7 +14,7 @@ use super::{find, track};
 use crate::{
     bpf::{self, NOEXIST},
     maps::{Maps, SETTINGS},
-    nat::mapping,
+    nat::{mapping, own},
     parse::Headers,
 };
 
@@ -160,6 +160,11 @@ fn claim<F: Maps>(opening: &mut Opening<F>, flow: &mut Flow<F>) -> Claim {
     }
     if !is_free(answers, flow.partner_direction(direction), opening.now) {
         return Claim::Taken;
+    }
+    if direction == Direction::FromEndpoint && opening.flags == 0 {
+        // Before any answer can come: see `maps::may_be_ours`. Others, routed or turned round, show no port of the
+        // host's on an uplink.
+        own::note(opening.to.sport);
     }
     match F::half().insert(answers, &*flow, NOEXIST) {
         Ok(()) => {}

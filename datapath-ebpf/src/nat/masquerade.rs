@@ -10,7 +10,7 @@ use datapath_common::{
     uplink::UplinkAddress,
 };
 
-use super::{mapping, own, publish};
+use super::{mapping, publish};
 use crate::{
     flow,
     maps::{self, Maps, Work},
@@ -119,10 +119,6 @@ pub fn claim<P: Buffered, F: Maps>(packet: &P, work: &mut Work<F>) -> Result<(),
         fixed || usable::<P, F>(packet, headers.protocol, &source.addr, port, outer)
     })?;
     *to = opening.to;
-    if opening.flags == 0 {
-        // Others, routed or turned round, show no port of the host's on an uplink.
-        own::note(to.sport);
-    }
     flow::limit::count::<F>(&headers.endpoints.src, opening.now);
     Ok(())
 }

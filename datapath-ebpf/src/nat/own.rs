@@ -4,7 +4,7 @@
 //! destination, the answers would be the endpoint's. Such a flow shows another port, as Linux has it too
 //! (net/netfilter/nf_nat_core.c, `get_unique_tuple`).
 //!
-//! A port that masquerade has never shown is known by one byte, so the host's other packets pay no lookup.
+//! A port that no such flow has ever shown is known by one byte, so the host's other packets pay no lookup.
 
 use datapath_common::{
     reason::Reason,
@@ -34,7 +34,7 @@ pub fn is_concerned<F: Maps>(headers: &Headers<F>) -> bool {
     shown.own[place] != 0 || (shown.masquerade[place] != 0 && flow::may_open(headers))
 }
 
-/// Notes that masquerade shows a port.
+/// Notes that a flow shows a port.
 #[inline(always)]
 pub fn note(port: u16) {
     let (entry, place) = shown::place(port);

@@ -25,6 +25,7 @@ use datapath_common::{
     reason::ReasonCount,
     settings::{Settings, slots},
     tuple::Tuple,
+    unpublished::Unpublished,
     uplink::UplinkAddresses,
     way::{Cards, Endpoint, Hop, HopKey},
 };
@@ -288,6 +289,13 @@ impl Tables {
     #[expect(clippy::missing_errors_doc, reason = "as `bindings`")]
     pub fn cards(&self) -> Result<Array<MapData, Cards>> {
         let map = Map::from_map_data(self.data(names::CARDS)?)?;
+        Ok(Array::try_from(map)?)
+    }
+
+    /// Which ports are published nowhere.
+    #[expect(clippy::missing_errors_doc, reason = "as `bindings`")]
+    pub fn unpublished(&self) -> Result<Array<MapData, Unpublished>> {
+        let map = Map::from_map_data(self.data(names::UNPUBLISHED)?)?;
         Ok(Array::try_from(map)?)
     }
 

@@ -10,6 +10,7 @@ use datapath_common::{
 
 use super::{
     Desired, allow,
+    first_look::FirstLook,
     side::Side,
     slots::{Generations, SlotsOfBoth},
 };
@@ -64,6 +65,7 @@ pub struct Maps {
     tables: Tables,
     four: Side<V4>,
     six: Side<V6>,
+    first_look: FirstLook,
     shared: Shared,
 }
 
@@ -77,6 +79,7 @@ impl Maps {
             tables: tables.clone(),
             four: Side::open(tables)?,
             six: Side::open(tables)?,
+            first_look: FirstLook::open(tables)?,
             shared: Shared {
                 slots: SlotsOfBoth::default(),
                 generations: Generations::read(tables)?,
@@ -96,6 +99,9 @@ impl Maps {
     pub fn reconcile(&mut self, desired: &Desired) -> Result<Changes> {
         self.four.look()?;
         self.six.look()?;
+        self.first_look.look()?;
+        let ports = desired.publications.keys().map(|listen| listen.port);
+        self.first_look.publish(ports.clone())?;
         let used = self.four.slots().chain(self.six.slots());
         self.shared.slots.fill(used);
         let four = self.four.reconcile(desired, &mut self.shared);
@@ -103,15 +109,23 @@ impl Maps {
             changes += self.six.reconcile(desired, &mut self.shared)?;
             Ok(changes)
         });
-        self.settle(both)
+        let changes = self.settle(both)?;
+        self.first_look.settle(ports)?;
+        Ok(changes)
     }
 
     /// Brings these ports to what is wanted of them, `None` for nothing, and touches nothing else: what it costs does
-    /// not grow with the others.
+    /// not grow with the others. The first look at packets stays a close one for those that are published no more, until
+    /// the next [`Self::reconcile`].
     ///
     /// # Errors
     /// Some may be changed then, and others not: what was before comes back by [`Self::reconcile`].
     pub fn change(&mut self, ports: &BTreeMap<Listen, Option<&Publication>>) -> Result<()> {
+        let published = ports
+            .iter()
+            .filter(|(_, publication)| publication.is_some());
+        self.first_look
+            .publish(published.map(|(listen, _)| listen.port))?;
         let four = self.four.ports.change(ports, &mut self.shared);
         let both = four.and_then(|()| self.six.ports.change(ports, &mut self.shared));
         self.settle(both)

@@ -3,6 +3,7 @@
 
 pub mod allow;
 mod endpoints;
+mod first_look;
 pub mod forwarding;
 pub mod isolation;
 mod maps;

@@ -5,6 +5,7 @@ use datapath_tests::lab::{
     load::{self, Load, Plan},
     run,
 };
+use datapath_user::kernel::tables::Tables;
 
 use crate::{
     PUBLISHED, healed, reaches,
@@ -94,4 +95,25 @@ fn an_uplink_goes_and_comes_back() {
     join(&lab.host, &lab.lan);
     healed("deleted and made anew", || reaches(&lab));
     assert!(datapath.cli(&["status"]).status.success());
+}
+
+#[test]
+fn the_first_look_at_a_packet_knows_of_every_port() {
+    let lab = Lab::new();
+    let datapath = Datapath::start(&lab, PORTS);
+    talk::serve(&lab.container, "0.0.0.0:80");
+    let tables = Tables::new(datapath.pins());
+    let unpublished = |port| tables.unpublished().unwrap().get(&0, 0).unwrap().has(port);
+    let published = "203.0.113.2:9000";
+    assert!(!unpublished(8080) && unpublished(9000));
+    assert!(Talk::open(&lab.lan, published).is_err());
+    let output = datapath.cli(&["publish", "9000:80", "--to", "172.17.0.2"]);
+    assert!(output.status.success(), "{output:?}");
+    assert!(!unpublished(9000));
+    Talk::open(&lab.lan, published).expect("the port is open");
+    let output = datapath.cli(&["unpublish", "9000"]);
+    assert!(output.status.success(), "{output:?}");
+    assert!(Talk::open(&lab.lan, published).is_err());
+    healed("what is withdrawn", || unpublished(9000));
+    assert!(!unpublished(8080));
 }

@@ -5,6 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
 use datapath_common::{
     family::V4,
     settings::{Settings, slots},
+    unpublished::Unpublished,
 };
 use datapath_tests::lab::{Datapath, Lab, load, run, wait_until};
 use datapath_user::kernel::tables::Tables;
@@ -45,6 +46,10 @@ fn bindings_networks_and_addresses_are_put_right() {
     let (mut key, binding) = all[0];
     key.port = 9999;
     bindings.insert(key, binding, 0).unwrap();
+    // No port at all.
+    let mut ports = tables.unpublished().unwrap();
+    let before = ports.get(&0, 0).unwrap();
+    ports.set(0, Unpublished::all_but([]), 0).unwrap();
     let (_, mut uplinks) = tables.uplinks::<V4>().unwrap();
     let indexes: Vec<_> = uplinks.keys().map(Result::unwrap).collect();
     for index in &indexes {
@@ -60,6 +65,7 @@ fn bindings_networks_and_addresses_are_put_right() {
             && uplinks.keys().count() == indexes.len()
             && networks.keys().count() == nets.len()
             && bindings.get(&key, 0).is_err()
+            && ports.get(&0, 0).unwrap() == before
     });
     says(&datapath, "somebody else changed the maps");
 }
