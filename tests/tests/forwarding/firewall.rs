@@ -83,6 +83,15 @@ fn a_policy_of_nftables_has_its_say_too() {
     holds_within_a_second(&["nft", rules], &["nft", "flush ruleset"]);
 }
 
+/// Where only packets pass that the bridge itself takes.
+#[test]
+fn a_rule_of_the_bridge_has_its_say_too() {
+    let rules = "add table bridge guard; \
+                 add chain bridge guard i { type filter hook input priority 0; policy accept; }; \
+                 add rule bridge guard i ip saddr 172.17.0.2 drop";
+    holds_within_a_second(&["nft", rules], &["nft", "delete table bridge guard"]);
+}
+
 #[test]
 fn an_iptables_rule_has_its_say_within_a_second() {
     holds_within_a_second(

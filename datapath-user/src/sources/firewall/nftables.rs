@@ -28,6 +28,9 @@ const HOOK_NUMBER: u16 = 1;
 const ARP: u8 = 3;
 /// `NFPROTO_NETDEV`: hooks of single interfaces, before all others; their numbers are others'.
 const NETDEV: u8 = 5;
+/// `NFPROTO_BRIDGE`: what comes from an endpoint and goes to one passes its bridge's hooks for what the bridge itself
+/// takes (input) and sends (output), beside those that a forwarded packet passes.
+const BRIDGE: u8 = 7;
 const ACCEPT: u32 = 1;
 
 /// Bytes of a netlink message's header, and of nf_tables' own behind it.
@@ -77,7 +80,8 @@ pub(super) fn chains(socket: &Socket) -> io::Result<Chains> {
             && hook == Some(PREROUTING)
             && rules.unwrap_or(0) > 0
             && text(attributes, CHAIN_TYPE) == "nat";
-        let passed = family == NETDEV || hook.is_some_and(|number| PASSED.contains(&number));
+        let passed = matches!(family, NETDEV | BRIDGE)
+            || hook.is_some_and(|number| PASSED.contains(&number));
         if !passed || found.obstacle.is_some() {
             return;
         }
