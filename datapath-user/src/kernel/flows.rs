@@ -11,7 +11,7 @@ use datapath_common::{
 };
 
 use super::{
-    clock,
+    clock, grace,
     life::{Judge, Tier},
     tables::{Tabled, Tables},
 };
@@ -83,7 +83,9 @@ impl<'a> Flows<'a> {
 
     fn flush_of<F: Tabled>(&self, wanted: &impl Fn(&FlowView) -> bool) -> Result<u64> {
         let (mut original, mut replies) = (Vec::new(), Vec::new());
-        for tier in [Tier::Established, Tier::Half] {
+        // A flow may be promoted at this moment, which puts it into the one before it is out of the other: so that none
+        // is missed they are looked through in this order,
+        for tier in [Tier::Half, Tier::Established] {
             let partners = self.tables.tier::<F>(tier)?;
             self.walk::<F>(tier, |key, flow, direction| {
                 let partner = flow.partner(direction);
@@ -98,14 +100,19 @@ impl<'a> Flows<'a> {
                 Ok(())
             })?;
         }
-        let mut flows = 0;
-        // A flow may be promoted at this moment: out of the one before out of the other.
-        for tier in [Tier::Half, Tier::Established] {
-            let map = self.tables.batched::<F>(tier)?;
-            flows += map.remove(&original)? as u64;
-            map.remove(&replies)?;
+        if original.is_empty() {
+            return Ok(0);
         }
-        Ok(flows)
+        let remove = |tier| -> Result<u64> {
+            let map = self.tables.batched::<F>(tier)?;
+            let flows = map.remove(&original)? as u64;
+            map.remove(&replies)?;
+            Ok(flows)
+        };
+        // and so that none comes back, emptied in the same, with whoever was about to promote one done in between.
+        let half = remove(Tier::Half)?;
+        grace::wait();
+        Ok(half + remove(Tier::Established)?)
     }
 
     /// Shows the entries that opened a flow and depend on nothing that is over.

@@ -18,6 +18,7 @@ use datapath_common::{
     event::{Monitor, Written},
     family::{Addr4, Addr6, Address as _, Family, V4, V6},
     fragment::{FragmentKey, FragmentNote},
+    host::{Peer, PeerKey},
     limit::{Held, Opened},
     mapping::{Mapping, MappingKey},
     names::maps as names,
@@ -72,6 +73,8 @@ pub trait Tabled: Family<Addr: Pod> {
     const ENDPOINTS: &'static str;
     /// The next hops.
     const HOPS: &'static str;
+    /// What processes of the host dialled.
+    const PEERS: &'static str;
     /// How many flows endpoints have opened.
     const OPENED: &'static str;
     /// How many they had when that was counted.
@@ -97,6 +100,7 @@ impl Tabled for V4 {
     const UPLINKS: &'static str = names::UPLINKS4;
     const ENDPOINTS: &'static str = names::ENDPOINTS4;
     const HOPS: &'static str = names::HOPS4;
+    const PEERS: &'static str = names::PEERS4;
     const OPENED: &'static str = names::OPENED4;
     const HELD: &'static str = names::HELD4;
 
@@ -117,6 +121,7 @@ impl Tabled for V6 {
     const UPLINKS: &'static str = names::UPLINKS6;
     const ENDPOINTS: &'static str = names::ENDPOINTS6;
     const HOPS: &'static str = names::HOPS6;
+    const PEERS: &'static str = names::PEERS6;
     const OPENED: &'static str = names::OPENED6;
     const HELD: &'static str = names::HELD6;
 
@@ -217,6 +222,12 @@ impl Tables {
     #[expect(clippy::missing_errors_doc, reason = "as `bindings`")]
     pub fn batched<F: Tabled>(&self, tier: Tier) -> Result<Batched<Tuple<F>, Flow<F>>> {
         Batched::new(self.data(tier.map::<F>())?)
+    }
+
+    /// What processes of the host dialled, for thousands at a time.
+    #[expect(clippy::missing_errors_doc, reason = "as `bindings`")]
+    pub fn peers<F: Tabled>(&self) -> Result<Batched<PeerKey<F>, Peer<F>>> {
+        Batched::new(self.data(F::PEERS)?)
     }
 
     /// The endpoint-independent mappings, likewise.

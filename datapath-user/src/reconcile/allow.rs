@@ -3,8 +3,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
-    thread,
-    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
@@ -114,8 +112,6 @@ pub(super) fn end_others(tables: &Tables, lists: &BTreeMap<u32, AllowList>) -> R
     if lists.is_empty() {
         return Ok(0);
     }
-    // A program that read the binding before it was changed is done opening its flow by then: it does not sleep.
-    thread::sleep(Duration::from_millis(1));
     Flows::new(tables)?.flush(|flow| {
         let list = lists.get(&flow.binding);
         list.is_some_and(|list| !list.contains(flow.original.src))

@@ -15,7 +15,7 @@ use super::{
     slots::{Generations, SlotsOfBoth},
 };
 use crate::{
-    kernel::tables::Tables,
+    kernel::{grace, tables::Tables},
     model::{AllowList, Listen, Publication},
 };
 
@@ -47,6 +47,8 @@ pub(super) struct Shared {
     pub(super) generations: Generations,
     /// Ports whose allow-list became another, by slot.
     pub(super) narrowed: BTreeMap<u32, AllowList>,
+    /// Slots of addresses that the host has no more.
+    pub(super) gone: Vec<u32>,
     /// Slots that nobody has any more.
     ended: Vec<u32>,
 }
@@ -57,6 +59,14 @@ impl Shared {
         self.generations.raise(slot)?;
         self.ended.push(slot);
         Ok(())
+    }
+
+    /// Ends all flows of the addresses that are gone: once no uplink has them any more.
+    pub(super) fn end_gone(&mut self) -> Result<()> {
+        let Self {
+            generations, gone, ..
+        } = self;
+        gone.iter().try_for_each(|slot| generations.raise(*slot))
     }
 }
 
@@ -84,6 +94,7 @@ impl Maps {
                 slots: SlotsOfBoth::default(),
                 generations: Generations::read(tables)?,
                 narrowed: BTreeMap::new(),
+                gone: Vec::new(),
                 ended: Vec::new(),
             },
         };
@@ -131,16 +142,28 @@ impl Maps {
         self.settle(both)
     }
 
-    /// Whatever else failed: lists that are in force hold for the flows that are open, too.
+    /// Whatever else failed: what is in force holds for the flows that are open, too.
     fn settle<T>(&mut self, result: Result<T>) -> Result<T> {
+        let ended = self.end_those_opened_meanwhile();
         for slot in self.shared.ended.drain(..) {
             self.shared.slots.free(slot);
         }
-        let narrowed = std::mem::take(&mut self.shared.narrowed);
-        let ended = allow::end_others(&self.tables, &narrowed);
         let done = result?;
-        ended.context("flows that are allowed no more")?;
+        ended?;
         Ok(done)
+    }
+
+    /// Ends what programs may have opened with an address or by a list that they had found before it was changed.
+    fn end_those_opened_meanwhile(&mut self) -> Result<()> {
+        let narrowed = std::mem::take(&mut self.shared.narrowed);
+        if narrowed.is_empty() && self.shared.gone.is_empty() {
+            return Ok(());
+        }
+        grace::wait();
+        self.shared.end_gone()?;
+        self.shared.ended.append(&mut self.shared.gone);
+        allow::end_others(&self.tables, &narrowed).context("flows that are allowed no more")?;
+        Ok(())
     }
 
     /// Makes every next hop that was found until now count no more: something changed that it may depend on.

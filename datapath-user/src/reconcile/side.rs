@@ -90,6 +90,7 @@ impl<F: Tabled> Side<F> {
             .locals(desired, shared)
             .context("the host's addresses")?;
         changes.network += self.uplinks(desired).context("the uplinks' addresses")?;
+        shared.end_gone()?;
         changes.network += self.networks(desired).context("the networks")?;
         changes.endpoints += self.endpoints(desired).context("the endpoints")?;
         changes.published = self
@@ -111,7 +112,7 @@ impl<F: Tabled> Side<F> {
         for (addr, local) in present {
             if !wanted.contains_key(addr) {
                 self.locals.1.remove(addr)?;
-                shared.end(local.slot)?;
+                shared.gone.push(local.slot);
                 changed += 1;
             }
         }
@@ -245,7 +246,7 @@ fn gateway(desired: &Desired, subnet: &IpNet, bridge: u32) -> Addr4 {
         .unwrap_or(Addr4::UNSPECIFIED)
 }
 
-fn flags(network: &crate::model::Network) -> u32 {
+pub(super) fn flags(network: &crate::model::Network) -> u32 {
     [
         (network.masquerade, Network::MASQUERADE),
         (network.internal, Network::INTERNAL),

@@ -29,7 +29,9 @@ use crate::{
     reconcile::{
         self, Changes, Desired, Maps,
         forwarding::{self, Ways},
-        isolation, overlap,
+        isolation,
+        led::{self, Ports},
+        modes, overlap,
         xdp::{self, Level},
     },
     sources::{
@@ -217,7 +219,6 @@ impl State {
         let moved = host != self.desired.host;
         let desired = Desired::new(&self.config, wanted, host, &self.desired.uplinks);
         let before = std::mem::replace(&mut self.desired, desired);
-        let before = self.settled.then_some(before);
         for name in &self.desired.missing {
             self.problems
                 .push(format!("interface {name} does not exist; it is waited for"));
@@ -228,7 +229,9 @@ impl State {
             ));
         }
         self.problems.extend(overlap::find(&self.desired));
-        let mut result = self.bring_about(before.as_ref());
+        let mut result = self.bring_about(self.settled.then_some(&before));
+        let now = &self.desired.publications;
+        self.end_led(&before.publications, now);
         self.settled = result.is_ok();
         if moved {
             result = result.and(self.maps.forget_ways());
@@ -253,6 +256,7 @@ impl State {
 
     /// Where it is known what was in force `before`, what does not come from a new desire is somebody else's doing.
     fn bring_about(&mut self, before: Option<&Desired>) -> Result<()> {
+        let modes = modes::changing(&self.tables, &self.desired)?;
         let changes = self.maps.reconcile(&self.desired);
         if changes
             .as_ref()
@@ -262,6 +266,9 @@ impl State {
             self.maps.forget_ways()?;
         }
         let changes = changes?;
+        if modes::end(&self.tables, &modes)? > 0 {
+            info!("flows of networks that are something else now have ended");
+        }
         let explained = before.is_none_or(|before| self.desired.explains(&changes, before));
         if !explained {
             warn!(
@@ -283,6 +290,13 @@ impl State {
         self.decide_ways()?;
         self.adopted = true;
         Ok(())
+    }
+
+    /// Connections of the host's own end with their ports: what led somewhere `before` and what does `after`.
+    fn end_led(&self, before: &Ports, after: &Ports) {
+        if let Err(error) = led::end(&self.tables, before, after, &self.desired.publications) {
+            warn!("the host's own sockets, led to where its ports do not lead any more: {error:#}");
+        }
     }
 
     /// Where it cannot be done the host's own processes are not led, and everything else works.

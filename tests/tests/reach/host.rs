@@ -6,7 +6,9 @@ use std::{
     time::Duration,
 };
 
-use datapath_tests::lab::{Datapath, Lab, PATIENCE, tcp_echo, tcp_exchange, udp_echo};
+use datapath_tests::lab::{
+    Datapath, Lab, PATIENCE, run, tcp_echo, tcp_echo_each, tcp_exchange, udp_echo, udp_server,
+};
 
 const PUBLISHED: &str = r#"
 [[publish]]
@@ -159,4 +161,86 @@ fn the_host_reaches_its_ports_without_the_service() {
     assert_eq!(echo().unwrap(), b"hello");
     datapath.restart();
     assert_eq!(echo().unwrap(), b"hello");
+}
+
+/// Sends a word on a connection, and says what came back.
+fn echoed(stream: &mut TcpStream) -> std::io::Result<()> {
+    let mut answer = [0; 5];
+    stream.write_all(b"hello")?;
+    stream.read_exact(&mut answer)?;
+    assert_eq!(&answer, b"hello");
+    Ok(())
+}
+
+/// Sends a datagram on a socket that is connected, and says who answered.
+fn answered(socket: &UdpSocket) -> std::io::Result<String> {
+    let mut answer = [0; 100];
+    socket.send(b"who?")?;
+    let length = socket.recv(&mut answer)?;
+    Ok(String::from_utf8_lossy(&answer[..length]).into_owned())
+}
+
+/// The kernel leads a socket once. What it dialled may be another container's by now, and its address too.
+#[test]
+fn what_was_dialled_ends_when_it_leads_elsewhere() {
+    let lab = Lab::new();
+    let other = lab.add_container("o", "docker0", &["172.17.0.3/16"], &["172.17.0.1"]);
+    for (netns, addr, name) in [
+        (&lab.container, "172.17.0.2", "first"),
+        (&other, "172.17.0.3", "second"),
+    ] {
+        tcp_echo_each(netns, &format!("{addr}:80"));
+        udp_server(netns, &format!("{addr}:53"), name);
+    }
+    let datapath = Datapath::start(&lab, "");
+    let cli = |arguments: &[&str]| drop(run(&mut datapath.command(arguments)));
+    for port in ["8080:80", "8081:80", "5353:53/udp", "5354:53/udp"] {
+        cli(&["publish", port, "--to", "172.17.0.2"]);
+    }
+    lab.host.enter(|| {
+        let connect = |addr: &str| {
+            let mut stream = TcpStream::connect(addr).expect(addr);
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            echoed(&mut stream).expect(addr);
+            stream
+        };
+        let dial = |addr: &str| {
+            let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+            socket.set_read_timeout(Some(PATIENCE)).unwrap();
+            socket.connect(addr).unwrap();
+            assert_eq!(answered(&socket).expect(addr), "first");
+            socket
+        };
+        let ended = [
+            "127.0.0.1:8080",
+            "203.0.113.2:8080",
+            "[::ffff:127.0.0.1]:8080",
+        ]
+        .map(connect);
+        let mut kept = ["127.0.0.1:8081", "172.17.0.2:80"].map(connect);
+        let (moves, stays) = (dial("127.0.0.1:5353"), dial("127.0.0.1:5354"));
+
+        cli(&["unpublish", "8080"]);
+        cli(&["unpublish", "5353/udp"]);
+        for mut stream in ended {
+            let told = stream
+                .read(&mut [0; 5])
+                .expect_err("a connection to a withdrawn port");
+            assert_eq!(told.kind(), std::io::ErrorKind::ConnectionAborted);
+        }
+        // The container may be started anew, where it was.
+        assert_eq!(answered(&moves).unwrap(), "first");
+
+        cli(&["publish", "5353:53/udp", "--to", "172.17.0.3"]);
+        let told = moves
+            .recv(&mut [0; 100])
+            .expect_err("a socket to the former container");
+        assert_eq!(told.kind(), std::io::ErrorKind::ConnectionAborted);
+        moves.connect("127.0.0.1:5353").unwrap();
+        assert_eq!(answered(&moves).unwrap(), "second");
+        assert_eq!(answered(&stays).unwrap(), "first");
+        for stream in &mut kept {
+            echoed(stream).expect("a connection that leads where it did");
+        }
+    });
 }

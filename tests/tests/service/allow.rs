@@ -2,17 +2,27 @@
 //! no sense.
 
 use std::{
-    net::{SocketAddr, TcpStream},
+    net::{SocketAddr, TcpStream, UdpSocket},
     process::Output,
-    time::Duration,
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    thread,
+    time::{Duration, Instant},
 };
 
 use datapath_common::family::V4;
-use datapath_tests::lab::{Datapath, Lab, Netns, tcp_echo, tcp_exchange, udp_echo, udp_exchange};
+use datapath_tests::lab::{
+    Datapath, Lab, Netns, run, tcp_echo, tcp_exchange, udp_echo, udp_exchange, wait_until,
+};
 use datapath_user::kernel::tables::Tables;
 use serde_json::Value;
 
-use crate::talk::{self, Talk};
+use crate::{
+    flows::fill,
+    talk::{self, Talk},
+};
 
 /// What `ports --json` says of the first port.
 fn port(datapath: &Datapath, field: &str) -> Value {
@@ -144,6 +154,168 @@ allow = ["198.51.100.0/24", "2001:db8::/32"]
     }
     assert!(udp_exchange(&far, "203.0.113.2:7000", "x").is_ok());
     assert!(udp_exchange(&lab.lan, "203.0.113.2:7000", "x").is_err());
+}
+
+/// Over both families and between them, of both protocols, from outside and from a neighbour: each is asked again.
+#[test]
+fn a_change_ends_open_flows_of_every_kind() {
+    let lab = Lab::new();
+    lab.add_ipv6();
+    let (addresses, gateways) = (
+        ["172.17.0.3/16", "fd00:17::3/64"],
+        ["172.17.0.1", "fd00:17::1"],
+    );
+    let neighbour = lab.add_container("n", "docker0", &addresses, &gateways);
+    talk::serve(&lab.container, "[::]:80");
+    udp_echo(&lab.container, "[::]:53");
+    let datapath = Datapath::start(&lab, "");
+    let cli = |arguments: &[&str]| drop(run(&mut datapath.command(arguments)));
+    // The last of them leads IPv6 clients to the container's IPv4 address.
+    let ports = [
+        ("8080", "203.0.113.2", "172.17.0.2"),
+        ("[::]:8080", "[2001:db8::2]", "fd00:17::2"),
+        ("[::]:8081", "[2001:db8::2]", "172.17.0.2"),
+    ];
+    let lists = |four: &'static str, six: &'static str| {
+        move |port: &str| if port.starts_with('[') { six } else { four }
+    };
+    let everybody = lists("0.0.0.0/0", "::/0");
+    for (port, _, to) in ports {
+        for place in [format!("{port}:80"), format!("{port}:53/udp")] {
+            cli(&["publish", &place, "--to", to, "--allow", everybody(port)]);
+        }
+    }
+    let mut talks = Vec::new();
+    let mut sockets = Vec::new();
+    for (port, host, _) in ports {
+        let number = port.trim_start_matches("[::]:");
+        for from in [&lab.lan, &neighbour] {
+            let to = format!("{host}:{number}");
+            talks.push(Talk::open(from, &to).expect(port));
+            let socket = from.enter(|| {
+                let any = if host.starts_with('[') {
+                    "[::]:0"
+                } else {
+                    "0.0.0.0:0"
+                };
+                let socket = UdpSocket::bind(any).expect("a port");
+                socket.connect(&to).expect("an address");
+                socket
+                    .set_read_timeout(Some(Duration::from_secs(3)))
+                    .expect("a timeout");
+                socket
+            });
+            answers(&socket).expect(port);
+            sockets.push(socket);
+        }
+    }
+    let nobody_here = lists("198.51.100.7", "2001:db8:7::7");
+    for (port, ..) in ports {
+        for place in [port.to_owned(), format!("{port}/udp")] {
+            cli(&["allow", &place, nobody_here(port)]);
+        }
+    }
+    let left = |nat: &str| {
+        let flows = run(&mut datapath.command(&["flows", "--nat", nat])).stdout;
+        String::from_utf8_lossy(&flows).into_owned()
+    };
+    for nat in ["published", "hairpin"] {
+        assert_eq!(left(nat), "");
+    }
+    // Each waits for an answer in vain.
+    let asked = talks
+        .into_iter()
+        .map(|mut talk| thread::spawn(move || talk.ask().is_ok()));
+    let sent = sockets
+        .into_iter()
+        .map(|socket| thread::spawn(move || answers(&socket).is_ok()));
+    let asked: Vec<_> = asked.chain(sent).collect();
+    let answered: Vec<_> = asked
+        .into_iter()
+        .map(|asked| asked.join().expect("the asker"))
+        .collect();
+    assert_eq!(answered, [false; 12]);
+    ask_the_host(&lab);
+}
+
+/// Sends a datagram on a connected socket, and waits for the answer.
+fn answers(socket: &UdpSocket) -> std::io::Result<usize> {
+    socket.send(b"x")?;
+    socket.recv(&mut [0; 100])
+}
+
+/// The host's own processes may always ask.
+fn ask_the_host(lab: &Lab) {
+    for to in ["127.0.0.1:8080", "[::1]:8080", "[::1]:8081"] {
+        Talk::open(&lab.host, to).expect(to);
+    }
+}
+
+/// A flow that is answered for the first time while the others are ended moves from the half-open ones to those that are
+/// established: it is none that may stay.
+#[test]
+fn none_escapes_that_is_answered_at_that_moment() {
+    const DELAY: Duration = Duration::from_millis(100);
+    let lab = Lab::new();
+    let config = "[conntrack]\ngc_interval = \"1h\"\n";
+    let datapath = Datapath::start(&lab, config);
+    // Many others, so that looking through them takes a while.
+    fill(&datapath, 100_000, 7);
+    answer_late(&lab.container, "172.17.0.2:80", DELAY);
+    let publish = ["publish", "8080:80/udp", "--to", "172.17.0.2"];
+    run(datapath
+        .command(&publish)
+        .args(["--allow", "203.0.113.0/24"]));
+    let published = || {
+        let flows = run(&mut datapath.command(&["flows", "--nat", "published"])).stdout;
+        let flows = String::from_utf8_lossy(&flows).into_owned();
+        flows.matches("src=203.0.113.9 dst=203.0.113.2").count()
+    };
+
+    let ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        // A flow each: the ports are not given back before the end.
+        let asking = scope.spawn(|| {
+            lab.lan.enter(|| {
+                let mut sockets = Vec::new();
+                while !ended.load(Ordering::Relaxed) && sockets.len() < 10_000 {
+                    let socket = UdpSocket::bind("0.0.0.0:0").expect("a port");
+                    drop(socket.send_to(b"x", "203.0.113.2:8080"));
+                    sockets.push(socket);
+                    thread::sleep(Duration::from_millis(1));
+                }
+            });
+        });
+        wait_until("flows of all ages", || published() > 100);
+        run(&mut datapath.command(&["allow", "8080/udp", "198.51.100.0/24"]));
+        // Whatever was asked before has its answer by now.
+        thread::sleep(2 * DELAY);
+        let left = published();
+        ended.store(true, Ordering::Relaxed);
+        asking.join().expect("who asked");
+        assert_eq!(left, 0, "flows that nobody may have");
+    });
+    assert_eq!(published(), 0);
+}
+
+/// A server that answers every datagram after a while.
+fn answer_late(netns: &Netns, addr: &'static str, delay: Duration) {
+    let socket = netns.enter(move || UdpSocket::bind(addr).expect("the server's port"));
+    let answers = socket.try_clone().expect("the socket");
+    let (asked, due) = mpsc::channel::<(Instant, SocketAddr)>();
+    thread::spawn(move || {
+        while let Ok((_, from)) = socket.recv_from(&mut [0; 64]) {
+            if asked.send((Instant::now() + delay, from)).is_err() {
+                return;
+            }
+        }
+    });
+    thread::spawn(move || {
+        for (when, from) in due {
+            thread::sleep(when.saturating_duration_since(Instant::now()));
+            drop(answers.send_to(b"y", from));
+        }
+    });
 }
 
 /// Each names the field, the value and the remedy, and changes nothing.

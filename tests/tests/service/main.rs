@@ -15,6 +15,7 @@ mod flows;
 mod holders;
 mod lifecycle;
 mod metrics;
+mod modes;
 mod monitor;
 mod network;
 mod pins;

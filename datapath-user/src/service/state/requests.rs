@@ -9,6 +9,7 @@ use super::{super::handle::Request, State};
 use crate::{
     api::types::{Refusal, RefusalKind, Status},
     model::{AllowList, Listen, Publication, Source, Wanted},
+    reconcile::led::Ports,
 };
 
 /// What the API had at some places; `None` for nothing.
@@ -155,12 +156,18 @@ impl State {
             }
             return Err(Refusal::new(RefusalKind::Unavailable, format!("{error:#}")));
         }
+        let (mut before, mut after) = (Ports::new(), Ports::new());
         for listen in asked {
-            match wanted.publications.remove(listen) {
-                Some(port) => drop(self.desired.publications.insert(*listen, port)),
-                None => drop(self.desired.publications.remove(listen)),
-            }
+            let former = match wanted.publications.remove(listen) {
+                Some(port) => {
+                    after.insert(*listen, port.clone());
+                    self.desired.publications.insert(*listen, port)
+                }
+                None => self.desired.publications.remove(listen),
+            };
+            before.extend(former.map(|port| (*listen, port)));
         }
+        self.end_led(&before, &after);
         Ok(())
     }
 
