@@ -343,7 +343,7 @@ fn hostile_clients_cost_little_and_the_good_ones_hardly_notice() {
     assert!(times.iter().all(|times| *times > 0), "{times:?}");
     // Were they in each other's way, one would wait for what a slow client is given: ten seconds.
     assert!(longest < Duration::from_secs(5), "{longest:?}");
-    // 26 MiB here: buffers of 256 clients, one large body at a time, and what its entries take.
+    // 18 MiB here: what is read ahead of clients, one large body at a time, and what its entries take.
     assert!(grown < 64 << 10, "{grown} KiB");
 }
 
