@@ -40,7 +40,7 @@ fn cost(stage: &Stage, program: &str, frame: Vec<u8>, repeat: u32) -> f64 {
     let (id, index) = (stage.program(program, "eth0"), stage.ifindex("eth0"));
     stage.lab.host.enter(move || {
         pin(0);
-        let ours = bpf::by_id(id).expect("the program");
+        let ours = bpf::by_id(id.expect("an uplink has it")).expect("the program");
         let mut code = Code::default();
         code.end(GO_ON);
         let nothing = bpf::load(Kind::Classifier, &code, false).expect("a program of no work");

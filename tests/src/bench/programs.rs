@@ -71,7 +71,10 @@ pub(super) fn measure(stage: &Stage, frames: u32) -> Vec<Figure> {
     }
     if stage.contender == Contender::Datapath {
         for program in &PROGRAMS {
-            let account = account(stage.program(program.name, program.interface));
+            let account = stage
+                .program(program.name, program.interface)
+                .map(account)
+                .expect("a way past the stack takes all of them");
             figures.extend([
                 program.instructions.figure(account.instructions as f64),
                 program.machine_code.figure(account.machine_code as f64),
@@ -91,12 +94,12 @@ fn runs(stage: &Stage, traffic: Traffic, arrive: &str, frames: u32) -> Vec<Optio
     let _link = stage.lab.host.enter(|| {
         bpf::attach_tcx(&nothing, index, false, true).expect("TCX takes another program")
     });
-    let mut ids: Vec<u32> = PROGRAMS
+    let mut ids: Vec<_> = PROGRAMS
         .iter()
         .map(|program| stage.program(program.name, program.interface))
         .collect();
-    ids.push(bpf::id(&nothing).expect("the program's id"));
-    let accounts = || ids.iter().map(|id| account(*id)).collect::<Vec<_>>();
+    ids.push(Some(bpf::id(&nothing).expect("the program's id")));
+    let accounts = || ids.iter().map(|id| id.map(account)).collect::<Vec<_>>();
     let mut source = Source::new(stage, traffic);
     source.open(1);
     source.warm_up(frames / 10);
@@ -107,6 +110,7 @@ fn runs(stage: &Stage, traffic: Traffic, arrive: &str, frames: u32) -> Vec<Optio
     drop(times);
     source.check();
     let took = before.iter().zip(after).map(|(before, after)| {
+        let (before, after) = (before.as_ref()?, after?);
         let runs = after.runs - before.runs;
         // A few are the lab's own hosts' chatter.
         (runs > u64::from(frames) / 2)

@@ -102,16 +102,19 @@ impl Stage {
         self.datapath.as_ref().expect("datapath is the contender")
     }
 
-    /// The id of a program of the project's that is attached to an interface of the host.
-    pub(super) fn program(&self, name: &str, interface: &str) -> u32 {
+    /// The id of a program of the project's, if it is attached to that interface of the host.
+    pub(super) fn program(&self, name: &str, interface: &str) -> Option<u32> {
         let index = self.ifindex(interface);
         let link = self.service().pins().join(format!("links/{name}-{index}"));
+        if !link.exists() {
+            return None;
+        }
         let shown = run(std::process::Command::new("bpftool")
             .args(["-j", "link", "show", "pinned"])
             .arg(link));
         let shown: serde_json::Value =
             serde_json::from_slice(&shown.stdout).expect("bpftool's JSON");
-        shown["prog_id"].as_u64().expect("a program") as u32
+        Some(shown["prog_id"].as_u64().expect("a program") as u32)
     }
 
     /// The index of an interface of the host.
