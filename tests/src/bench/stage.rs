@@ -17,6 +17,7 @@ pub(super) const TO_PORT: u16 = 80;
 pub(super) const HOST: &str = "203.0.113.2";
 pub(super) const WORLD: &str = "203.0.113.9";
 pub(super) const ENDPOINT: &str = "172.17.0.2";
+pub(super) const GATEWAY: &str = "172.17.0.1";
 /// The ends of the veth pair past the host.
 const DIRECT: [&str; 2] = ["192.0.2.1", "192.0.2.2"];
 
@@ -38,7 +39,7 @@ impl Stage {
         lab.lan.ip("addr add 198.51.100.1/16 dev lo");
         // Whoever asks from there is answered by way of the host.
         lab.lan.ip(&format!("route add 172.17.0.0/16 via {HOST}"));
-        let neighbour = lab.add_container("n", "docker0", &["172.17.0.3/16"], &["172.17.0.1"]);
+        let neighbour = lab.add_container("n", "docker0", &["172.17.0.3/16"], &[GATEWAY]);
         let mut stage = Self {
             contender,
             lab,
@@ -160,7 +161,7 @@ impl Stage {
     fn warm(&self) {
         for (from, to) in [
             (&self.lab.container, WORLD),
-            (&self.neighbour, HOST),
+            (&self.neighbour, GATEWAY),
             (&self.lab.host, ENDPOINT),
             (&self.lab.host, WORLD),
         ] {
