@@ -43,7 +43,7 @@ pub fn is_for_host_alone<F: Maps>(tuple: &Tuple<F>) -> bool {
 #[inline(always)]
 pub fn arriving<F: Maps>(headers: &Headers<F>) -> Result<(), Reason> {
     let (src, dst) = (&headers.endpoints.src, &headers.endpoints.dst);
-    if dst.is_loopback() {
+    if src.is_loopback() || dst.is_loopback() {
         // Whatever the host's `route_localnet` says: its loopback addresses are its own.
         return Err(Reason::Martian);
     }
@@ -146,10 +146,10 @@ pub fn endpoint<P: Packet, F: Maps>(
         return Err(Reason::NotOurs);
     }
     let Some(from) = maps::network::<F>(src) else {
-        return Err(if src.is_unicast() {
-            Reason::ForgedSource
-        } else {
-            Reason::NotOurs
+        return Err(match src {
+            _ if src.is_loopback() => Reason::Martian,
+            _ if src.is_unicast() => Reason::ForgedSource,
+            _ => Reason::NotOurs,
         });
     };
     if from.bridge != packet.ifindex() {
@@ -172,6 +172,6 @@ pub fn endpoint<P: Packet, F: Maps>(
 
 /// fe80::/10: never leaves its link, so neighbour discovery and its like are left alone.
 #[inline(always)]
-fn is_link_local<F: Family>(addr: &F::Addr) -> bool {
+pub fn is_link_local<F: Family>(addr: &F::Addr) -> bool {
     F::VERSION == 6 && addr.same_prefix(&F::LINK_LOCAL, 10)
 }

@@ -139,7 +139,7 @@ fn arrive<P: Reshape, F: Across>(packet: &mut P) -> Result<Reason, Reason> {
     let tier = flow::find(&work.headers, Direction::ToEndpoint, 0, &mut work.to, now);
     if tier.is_none() {
         guard::arriving(&work.headers)
-            .and_then(|()| publish::open(work, now))
+            .and_then(|()| publish::open(work, packet.ifindex(), now))
             .map_err(|reason| {
                 fragment::leave_alone(&work.headers, Direction::ToEndpoint, reason, now)
             })?;

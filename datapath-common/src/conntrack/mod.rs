@@ -51,8 +51,8 @@ pub struct Flow<F: Family> {
     /// only when it stands exactly there (RFC 5961, 3.2).
     pub acknowledged: u32,
     /// When the endpoint-independent mapping wants to be pushed forward next, in seconds of
-    /// `CLOCK_MONOTONIC`; 0 for a flow without one. In the answers' entry of a flow between the families, which has
-    /// no mapping: see [`Flow::way_out`].
+    /// `CLOCK_MONOTONIC`; 0 for a flow without one. In the answers' entry of a flow that has no mapping: see
+    /// [`Flow::way_out`].
     pub mapping_due: u32,
     /// Where packets of this direction go without the stack, and until when that holds without being looked at again.
     pub hop: Hop,
@@ -95,7 +95,8 @@ impl<F: Family> Flow<F> {
         hop: Hop::NONE,
     };
 
-    /// Of the answers' entry of a flow between the families ([`crate::nat64`]): the interface that its first packet
+    /// Of the answers' entry of a flow from outside whose endpoint answers to an address of the host (between the
+    /// families, [`crate::nat64`], and with clients that have a link-local address): the interface that its first packet
     /// came by, where the answers leave.
     #[must_use]
     #[inline(always)]

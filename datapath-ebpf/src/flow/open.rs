@@ -42,7 +42,7 @@ pub struct Opening<F: Family> {
     pub now: u64,
     /// The port may not change: a mapping has claimed it.
     pub fixed: bool,
-    /// Of a flow between the families: see [`Flow::way_out`]. Else 0.
+    /// Of a flow from outside that shows the endpoint an address of the host: see [`Flow::way_out`]. Else 0.
     pub way_out: u32,
     /// The answers' key, as far as the search has come.
     pub answers: Tuple<F>,
@@ -73,7 +73,7 @@ pub fn open<F: Maps, U: Fn(u16) -> bool>(
     }
     let mut search = Search {
         tries: if opening.fixed { 1 } else { MAX_TRIES },
-        ports: if F::is_foreign(&opening.to.dst) {
+        ports: if opening.way_out != 0 {
             nat64::PORTS
         } else {
             settings.ports

@@ -12,7 +12,9 @@ use datapath_common::{
     tuple::{Direction, Tuple},
 };
 
-use super::{allow, fragment, icmp_error, mapping, masquerade, nat64::Across, publish, rewrite};
+use super::{
+    allow, fragment, icmp_error, link_local, mapping, masquerade, nat64::Across, publish, rewrite,
+};
 use crate::{
     bpf, flow, forward,
     maps::{self, Maps, Work},
@@ -54,7 +56,11 @@ pub fn turn<P: Reshape, F: Across>(
             pass(packet, work, known, now)?
         }
     };
-    forward::to_neighbour(packet, work)?;
+    if link_local::is_for_client(work) {
+        link_local::answer(packet, work)?;
+    } else {
+        forward::to_neighbour(packet, work)?;
+    }
     Ok(reason)
 }
 
@@ -182,8 +188,6 @@ fn lead<F: Maps>(work: &mut Work<F>, from: &Network, now: u64) -> Result<(), Rea
     if !flow::may_open(headers) {
         return Err(publish::stray());
     }
-    let depends = publish::depend::<F>(&asked.dst, asked.dport, protocol, binding.slot)
-        .ok_or(Reason::ToHost)?;
     work.source.addr = asked.dst;
     work.source.prefix = F::Addr::BITS;
     work.source.slot = local.slot;
@@ -195,12 +199,13 @@ fn lead<F: Maps>(work: &mut Work<F>, from: &Network, now: u64) -> Result<(), Rea
     opening.to.dport = binding.port;
     opening.direction = Direction::FromEndpoint;
     opening.flags = Flow::<F>::PUBLISHED | Flow::<F>::HAIRPIN;
-    opening.binding = depends;
+    opening.binding = (binding.slot, 0);
     opening.address = (local.slot, maps::generation(local.slot));
     opening.bytes = u64::from(headers.length);
     opening.now = now;
     opening.fixed = false;
     opening.way_out = 0;
+    publish::depend(opening).ok_or(Reason::ToHost)?;
     work.outer = opening.to;
     work.to = opening.to;
     Ok(())

@@ -42,10 +42,24 @@ pub fn inward<P: Reshape, F: Across>(packet: &mut P, work: &mut Work<F>) -> Resu
     if F::is_foreign(&flow.to.dst) {
         return Ok(F::error_to_endpoint(packet, work));
     }
-    work.outer.src = work.headers.endpoints.src;
-    work.outer.dst = flow.to.dst;
+    address(work, flow);
     translate(packet, work)?;
     Ok(Reason::IcmpError)
+}
+
+/// The addresses around an error from outside: of whoever says it, and of the endpoint. Who has only a link-local address
+/// has none for another link (RFC 4291, 2.5.6): then whom the flow is with says it.
+///
+/// Verifier: a sub-program, so that what it keeps on the stack is its own.
+#[inline(never)]
+fn address<F: Maps>(work: &mut Work<F>, flow: &Flow<F>) {
+    let from = &work.headers.endpoints.src;
+    work.outer.src = if guard::is_link_local::<F>(from) {
+        flow.to.src
+    } else {
+        *from
+    };
+    work.outer.dst = flow.to.dst;
 }
 
 /// An error that leaves by an uplink, about a packet that arrived at one.
@@ -88,8 +102,8 @@ pub fn outward<P: Buffered, F: Maps + Parse>(
     Ok(Reason::IcmpError)
 }
 
-/// An error from an endpoint to an address of the host, about a packet that another endpoint sent there.
-/// Leaves in `work.to.dst` whom it goes to.
+/// An error from an endpoint to an address of the host, about a packet that another endpoint sent there, or a client
+/// with a link-local address. Leaves in `work.to.dst` whom it goes to.
 #[inline(always)]
 pub fn hairpin<P: Buffered, F: Maps + Parse>(
     packet: &mut P,
@@ -99,7 +113,7 @@ pub fn hairpin<P: Buffered, F: Maps + Parse>(
         .read(packet, &work.headers)
         .map_err(|_| Reason::ToHost)?;
     let flow = about(&work.quoted, Direction::FromEndpoint).ok_or(Reason::ToHost)?;
-    if !flow.has(Flow::<F>::HAIRPIN) {
+    if !flow.has(Flow::<F>::HAIRPIN) && !guard::is_link_local::<F>(&flow.to.dst) {
         return Err(Reason::ToHost);
     }
     icmp_checksum::check(packet, work)?;

@@ -5,6 +5,7 @@ pub mod fragment;
 pub mod hairpin;
 pub mod icmp_checksum;
 pub mod icmp_error;
+pub mod link_local;
 pub mod mapping;
 pub mod masquerade;
 pub mod nat64;

@@ -10,7 +10,7 @@ use datapath_common::{
     tuple::{Direction, Tuple},
 };
 
-use super::allow;
+use super::{allow, link_local};
 use crate::{
     flow::{self, Opening},
     guard,
@@ -21,20 +21,16 @@ use crate::{
 /// Opens the flow that a first packet from outside asks for, to a published port or to an endpoint that shows its own
 /// address; or prepares it, for an endpoint of the other family.
 #[inline(never)]
-pub fn open<F: Maps>(work: &mut Work<F>, now: u64) -> Result<(), Reason> {
+pub fn open<F: Maps>(work: &mut Work<F>, uplink: u32, now: u64) -> Result<(), Reason> {
     prepare(work, now)?;
+    if link_local::is_client(work) {
+        link_local::take_address(work, uplink)?;
+    }
     let Work {
-        headers,
-        to,
-        opening,
-        flow,
-        ..
+        to, opening, flow, ..
     } = work;
-    let from = &headers.endpoints;
-    let slot = opening.binding.0;
-    if slot != slots::NOBODY {
-        opening.binding =
-            depend::<F>(&from.dst, from.dport, headers.protocol, slot).ok_or(Reason::NotOurs)?;
+    if opening.binding.0 != slots::NOBODY {
+        depend(opening).ok_or(Reason::NotOurs)?;
     }
     // One of the other family's endpoints gets another source: see `nat64`.
     if !F::is_foreign(&opening.to.dst) {
@@ -93,7 +89,9 @@ fn shows_itself<F: Maps>(headers: &Headers<F>) -> bool {
 /// Whether a packet may open a flow to such an endpoint; the others go there all the same.
 #[inline(always)]
 fn may_ask<F: Maps>(headers: &Headers<F>) -> Result<(), Reason> {
-    if !headers.endpoints.src.is_unicast() {
+    let src = &headers.endpoints.src;
+    // What has a link-local source is not for another link (RFC 4291, 2.5.6).
+    if !src.is_unicast() || guard::is_link_local::<F>(src) {
         return Err(Reason::Martian);
     }
     if !flow::may_open(headers) {
@@ -131,14 +129,19 @@ pub fn stray() -> Reason {
     }
 }
 
-/// The slot of a binding that was found, and the generation to open a flow with; `None` where the binding is gone by
-/// now. Who withdraws a port takes the binding away and raises the generation then: read in this order, no flow of a
-/// withdrawn port is born with the new generation.
+/// Has what is prepared depend on the binding that it was prepared by, of whose slot it bears the generation; `None`
+/// where that is gone by now, or another's. Who withdraws a port takes the binding away and raises the generation then:
+/// looked at in this order, no flow of a withdrawn port is born with the new generation.
 #[inline(never)]
-pub fn depend<F: Maps>(addr: &F::Addr, port: u16, protocol: u8, slot: u32) -> Option<(u32, u32)> {
+pub fn depend<F: Maps>(opening: &mut Opening<F>) -> Option<()> {
+    let (slot, to) = (opening.binding.0, &opening.to);
     let generation = maps::generation(slot);
-    let still = binding::<F>(addr, port, protocol)?;
-    (still.slot == slot).then_some((slot, generation))
+    let asked = &opening.tuple;
+    let still = binding::<F>(&asked.dst, asked.dport, asked.protocol)?;
+    // The slot of one that is gone may be another's, which leads elsewhere.
+    let same = still.slot == slot && still.to == to.dst && still.port == to.dport;
+    opening.binding.1 = generation;
+    same.then_some(())
 }
 
 /// Whether anybody but the host may reach this endpoint: those of an internal network are nobody's.

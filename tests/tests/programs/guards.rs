@@ -74,6 +74,11 @@ fn addresses_that_no_wire_may_carry() {
             tcp(from, bridge(8080), SYN),
         )
         .is(Reason::Martian);
+        for to in [22, 5300, 8080] {
+            let frame = udp(loopback(&net), net.host(to));
+            host.case("the host's loopback", Hook::Arrives, frame)
+                .is(Reason::Martian);
+        }
         // Where nothing is published the host's own stack decides.
         host.case(
             "to the host itself",
@@ -150,6 +155,11 @@ fn an_endpoint_sends_from_its_networks_addresses_alone() {
         ] {
             let frame = tcp(net.endpoint(1), to, SYN);
             host.case("its own", Hook::Bridge, frame).is(reason);
+        }
+        // As if it were the host itself, which may trust whatever comes from there.
+        for to in [net.host(22), net.host(5300), net.other(1)] {
+            host.case("the host's", Hook::Bridge, udp(loopback(&net), to))
+                .is(Reason::Martian);
         }
     }
 }

@@ -18,6 +18,7 @@ mod host;
 mod icmp_error;
 mod inward;
 mod limits;
+mod link_local;
 mod mangled;
 mod nat64;
 mod oracle;

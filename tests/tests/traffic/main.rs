@@ -6,6 +6,7 @@ mod clashes;
 mod collisions;
 mod families;
 mod icmp;
+mod link_local;
 mod nat64;
 mod scan;
 mod stun;
