@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 
-use datapath_common::reason::Reason;
+use datapath_common::{family::V4, reason::Reason};
+use datapath_user::kernel::tables::Tables;
 
 use crate::{
     case::GO_ON,
@@ -109,4 +110,27 @@ fn one_client_port_at_two_published_ports() {
                 .becomes(Reason::Flow, tcp(from, client, SYN | ACK));
         }
     }
+}
+
+/// A flow of a port that is withdrawn at the very moment holds nothing: the port is free for an endpoint that shows it.
+#[test]
+fn what_is_over_as_soon_as_it_was_opened_holds_no_port() {
+    let host = Host::new();
+    let [net, _] = nets();
+    let tables = Tables::new(host.datapath.pins());
+    let (all, mut bindings) = tables.bindings::<V4>().unwrap();
+    let mut all = all.entries().unwrap().into_iter();
+    let (key, binding) = all.find(|(key, _)| key.port == 5300).unwrap();
+    let before = tables.read_generations().unwrap()[binding.slot as usize];
+    let generations = tables.generations().unwrap();
+    let client = net.world(5301);
+    host.datapath.frozen(|| {
+        host.case("asked", Hook::Arrives, udp(client, net.host(5300)))
+            .becomes(Reason::Publish, udp(client, net.endpoint(53)));
+        // As the service does it, and sooner.
+        bindings.remove(&key).unwrap();
+        generations.put(&[binding.slot], &[before + 1]).unwrap();
+        host.case("shown", Hook::Leaves, udp(net.endpoint(5300), client))
+            .becomes(Reason::Masquerade, udp(net.host(5300), client));
+    });
 }
