@@ -31,7 +31,9 @@ pub struct Arguments {
 }
 
 /// The parts, as the measuring program has them.
-const PARTS: [&str; 6] = ["driver", "users", "ports", "flows", "host", "profile"];
+const PARTS: [&str; 7] = [
+    "driver", "users", "ports", "flows", "host", "programs", "profile",
+];
 
 /// Where the figures are kept.
 const DOCS: &str = "docs/benchmarks";

@@ -55,8 +55,11 @@ pub(super) fn drawings(part: &str, result: &PartResult) -> Vec<(String, String)>
         .collect()
 }
 
-/// Of figures at one size only nothing grows.
+/// Of figures at one size only nothing grows, and a contender alone stands beside nobody.
 fn is_drawn(measurement: &Measurement) -> bool {
+    if measurement.contenders.len() < 2 {
+        return false;
+    }
     let most = measurement
         .contenders
         .iter()

@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead as _, BufReader, Result, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
+    os::linux::net::TcpStreamExt as _,
     thread,
     time::Duration,
 };
@@ -53,11 +54,13 @@ impl Talk {
         Ok(talk)
     }
 
-    /// Sends a line and waits for it to come back.
+    /// Sends a line and waits for it to come back. Afterwards the connection is silent: an acknowledgement that the
+    /// kernel put off, and sends while a test has the programs off, would find nobody and reset it.
     pub fn ask(&mut self) -> Result<()> {
         self.0.get_mut().write_all(b"are you there?\n")?;
         let mut line = String::new();
         self.0.read_line(&mut line)?;
+        self.0.get_ref().set_quickack(true)?;
         if line == "are you there?\n" {
             Ok(())
         } else {
