@@ -1,5 +1,7 @@
 //! What the service knows, and what it does about it.
 
+mod departed;
+mod engine;
 mod requests;
 
 use std::{
@@ -14,6 +16,7 @@ use datapath_common::{binding::Source, names};
 use tokio::{sync::watch, time::Instant};
 use tracing::{debug, error, info, warn};
 
+use self::departed::Departed;
 use super::{collector::Collector, kernel_log, wanted};
 use crate::{
     config::Config,
@@ -35,7 +38,7 @@ use crate::{
         xdp::{self, Level},
     },
     sources::{
-        docker::{self, View},
+        docker::View,
         firewall::{Firewall, Stamp},
         listeners::{Holder, Listeners},
         netlink::{Host, Netlink},
@@ -56,6 +59,8 @@ pub(super) struct State {
     docker: Option<watch::Receiver<View>>,
     /// The ports that were Docker's when this service began: they are until it speaks.
     held: Vec<Publication>,
+    /// Its containers that went while it was away.
+    departed: Departed,
     /// The host's own processes that listen on published ports.
     listeners: Listeners,
     /// Docker has to speak before the picture is whole.
@@ -121,8 +126,9 @@ impl State {
             drivers: BTreeMap::new(),
             pins: adopted,
             maps,
-            docker: follow(&config),
+            docker: engine::follow(&config, View::default()),
             held,
+            departed: Departed::default(),
             listeners: Listeners::default(),
             config,
             ebpf,
@@ -166,12 +172,15 @@ impl State {
         let relinked = netlink.relinked();
         let host = netlink.dump().await?;
         let looked = start.elapsed();
+        let speaks = self.docker_speaks();
+        self.departed.look(&host, speaks);
         let (wanted, _) = self.wanted(None);
         let arrived = self.arrived(&wanted.publications, &host, relinked);
         if !arrived.is_empty() {
             netlink.ask_anew(&arrived).await?;
         }
         let result = self.apply(host, wanted);
+        self.departed.note(&self.desired, speaks);
         debug!(
             "the network looked at in {looked:.1?}, all in force after {:.1?}",
             start.elapsed()
@@ -400,21 +409,12 @@ impl State {
             snapshot,
             held: &self.held,
             awaited: self.awaited,
+            gone: Some(self.departed.gone()),
         });
         let present = &self.desired.publications;
         let mut wanted = wanted::gather(&self.config, &self.api, docker, present, only);
         let holders = wanted::yield_to_holders(&mut wanted, &mut self.listeners, snapshot, present);
         (wanted, holders)
-    }
-
-    /// Whether Docker has to speak before the picture is whole.
-    pub(super) fn awaits_docker(&self) -> bool {
-        self.awaited
-    }
-
-    /// Where Docker's news come in, if it is followed.
-    pub(super) fn docker(&self) -> Option<watch::Receiver<View>> {
-        self.docker.clone()
     }
 
     /// Reads the configuration again. A bad one changes nothing.
@@ -453,7 +453,7 @@ impl State {
             error!("settings: {error:#}");
         }
         if self.config.docker != followed {
-            self.docker = follow(&self.config);
+            self.follow_anew();
         }
         if let Some(misfit) = self.misfit() {
             warn!("{misfit}");
@@ -464,11 +464,4 @@ impl State {
 
 fn targets(publications: &BTreeMap<Listen, Publication>) -> impl Iterator<Item = IpAddr> {
     publications.values().map(|port| port.to)
-}
-
-/// Follows Docker, unless it is switched off. Where nobody said so, it is followed from when it is there.
-fn follow(config: &Config) -> Option<watch::Receiver<View>> {
-    let wanted = config.docker.enabled != Some(false);
-    let sure = config.docker.enabled == Some(true);
-    wanted.then(|| docker::follow(config.docker.socket.clone(), sure))
 }

@@ -1,6 +1,9 @@
 //! The sources put together: what the configuration file, the API and Docker want, side by side.
 
-use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
+use std::{
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    net::IpAddr,
+};
 
 use crate::{
     config::Config,
@@ -20,6 +23,8 @@ pub(super) struct Docker<'a> {
     pub(super) held: &'a [Publication],
     /// Nothing is whole before it has spoken.
     pub(super) awaited: bool,
+    /// Endpoints that went since: no port leads there.
+    pub(super) gone: Option<&'a BTreeSet<IpAddr>>,
 }
 
 /// Puts them together: all, or what is wanted of `only` these ports, which leaves the networks out. A port that two want
@@ -43,7 +48,9 @@ pub(super) fn gather(
     let file = config.publications.iter();
     let listed = docker
         .snapshot
-        .map_or(docker.held, |snapshot| &snapshot.publications);
+        .map_or(docker.held, |snapshot| &snapshot.publications)
+        .iter()
+        .filter(|port| !docker.gone.is_some_and(|gone| gone.contains(&port.to)));
     let mut ports: BTreeMap<Listen, &Publication> = BTreeMap::new();
     for port in file.chain(api.values()).chain(listed) {
         if only.is_some_and(|only| !only.contains(&port.listen)) {
@@ -187,6 +194,7 @@ mod tests {
                 snapshot: None,
                 held: &held,
                 awaited,
+                gone: None,
             };
             let wanted = gather(
                 &Config::default(),

@@ -2,6 +2,7 @@
 //! that no engine should give.
 
 use std::{
+    collections::HashMap,
     io::{BufRead as _, BufReader, Write as _},
     os::unix::net::{UnixListener, UnixStream},
     path::{Path, PathBuf},
@@ -25,10 +26,14 @@ struct Told {
     version: String,
     networks: String,
     containers: String,
+    /// What it says of single containers, by their ids; `None` for nothing, not even that there is none.
+    inspected: HashMap<String, Option<String>>,
     /// The requests until now.
     asked: Vec<String>,
     /// Who follows its events.
     followers: Vec<UnixStream>,
+    /// Who waits for an answer that does not come.
+    waiting: Vec<UnixStream>,
     /// It takes connections and says nothing.
     mute: bool,
 }
@@ -42,8 +47,10 @@ impl FakeEngine {
             version: VERSION_28.to_owned(),
             networks: "[]".to_owned(),
             containers: "[]".to_owned(),
+            inspected: HashMap::new(),
             asked: Vec::new(),
             followers: Vec::new(),
+            waiting: Vec::new(),
             mute: false,
         };
         let engine = Self {
@@ -87,6 +94,12 @@ impl FakeEngine {
         containers.clone_into(&mut told.containers);
     }
 
+    /// What it says of a container that it is asked about, if it says anything.
+    pub fn says_of(&self, id: &str, what: Option<&str>) {
+        let what = what.map(ToOwned::to_owned);
+        self.told().inspected.insert(id.to_owned(), what);
+    }
+
     /// Takes connections and says nothing more, or speaks again.
     pub fn mute(&self, mute: bool) {
         self.told().mute = mute;
@@ -103,9 +116,11 @@ impl FakeEngine {
         count
     }
 
-    /// Hangs up on everybody who follows its events.
+    /// Hangs up on everybody who follows its events, or waits for an answer.
     pub fn hangs_up(&self) {
-        for stream in self.told().followers.drain(..) {
+        let mut told = self.told();
+        let waiting = std::mem::take(&mut told.waiting);
+        for stream in told.followers.drain(..).chain(waiting) {
             drop(stream.shutdown(std::net::Shutdown::Both));
         }
     }
@@ -147,6 +162,7 @@ fn serve(stream: UnixStream, told: &Mutex<Told>) -> std::io::Result<()> {
         let mut told = told.lock().expect("nobody panics with it");
         told.asked.push(path.clone());
         if told.mute {
+            told.waiting.push(answers.try_clone()?);
             continue;
         }
         // Behind the version: `/v1.51/networks`.
@@ -166,9 +182,18 @@ fn serve(stream: UnixStream, told: &Mutex<Told>) -> std::io::Result<()> {
             "version" => told.version.clone(),
             "networks" => told.networks.clone(),
             "containers/json" => told.containers.clone(),
-            _ => {
-                answers.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 26\r\n\r\n{\"message\":\"nothing here\"}")?;
-                continue;
+            other => {
+                let id = other
+                    .strip_prefix("containers/")
+                    .and_then(|rest| rest.strip_suffix("/json"));
+                match id.and_then(|id| told.inspected.get(id)) {
+                    Some(Some(said)) => said.clone(),
+                    Some(None) => continue,
+                    None => {
+                        answers.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 26\r\n\r\n{\"message\":\"nothing here\"}")?;
+                        continue;
+                    }
+                }
             }
         };
         drop(told);

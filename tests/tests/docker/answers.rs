@@ -7,7 +7,7 @@ use datapath_tests::lab::{
 };
 use serde_json::{Value, json};
 
-const EVENT: &str =
+pub(crate) const EVENT: &str =
     r#"{"Type":"container","Action":"start","Actor":{"ID":"c1","Attributes":{}},"scope":"local"}"#;
 
 /// A listing of docker0, which the lab's container is in, with these options.
@@ -24,12 +24,12 @@ fn networks(options: Value) -> String {
     .to_string()
 }
 
-fn bridge() -> String {
+pub(crate) fn bridge() -> String {
     networks(json!({"com.docker.network.bridge.name": "docker0"}))
 }
 
 /// A listing of one container with these ports, as engines from 28 on give it.
-fn container(id: &str, ports: Value) -> Value {
+pub(crate) fn container(id: &str, ports: Value) -> Value {
     json!({
         "Id": id, "Names": ["/web"], "Image": "httpd", "State": "running", "Status": "Up", "Labels": {},
         "ImageManifestDescriptor": {"digest": "sha256:0"}, "Health": {"Status": "none"},
@@ -42,11 +42,11 @@ fn container(id: &str, ports: Value) -> Value {
     })
 }
 
-fn port(public: u16) -> Value {
+pub(crate) fn port(public: u16) -> Value {
     json!({"IP": "0.0.0.0", "PrivatePort": 80, "PublicPort": public, "Type": "tcp"})
 }
 
-fn lab(engine: &FakeEngine) -> (Lab, Datapath) {
+pub(crate) fn lab(engine: &FakeEngine) -> (Lab, Datapath) {
     let lab = Lab::new();
     tcp_echo(&lab.container, "0.0.0.0:80");
     tcp_echo(&lab.container, "0.0.0.0:81");
@@ -55,12 +55,12 @@ fn lab(engine: &FakeEngine) -> (Lab, Datapath) {
     (lab, datapath)
 }
 
-fn answers(lab: &Lab, to: &str) -> bool {
+pub(crate) fn answers(lab: &Lab, to: &str) -> bool {
     tcp_exchange(&lab.lan, to, b"x".to_vec()).is_ok_and(|answer| answer == b"x")
 }
 
 /// What the service complains of.
-fn problems(datapath: &Datapath) -> Vec<String> {
+pub(crate) fn problems(datapath: &Datapath) -> Vec<String> {
     let status = datapath.cli(&["status", "--json"]).stdout;
     let status: Value = serde_json::from_slice(&status).expect("JSON");
     let problems = status["service"]["problems"].as_array().cloned();

@@ -9,6 +9,7 @@ mod away;
 mod beside;
 mod churn;
 mod engine;
+mod force;
 mod moving;
 mod promises;
 mod published;

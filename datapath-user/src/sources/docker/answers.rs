@@ -122,6 +122,8 @@ pub(super) struct HostConfig {
 pub(super) struct PortBinding {
     /// Empty where none was named.
     pub(super) host_ip: Option<String>,
+    /// One, or a range; empty or 0 where none was named.
+    pub(super) host_port: Option<String>,
 }
 
 /// A container's networks.

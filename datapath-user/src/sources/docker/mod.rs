@@ -126,10 +126,11 @@ pub async fn ask(socket: &Path) -> Result<Seen> {
 }
 
 /// Follows the engine behind `socket` for as long as somebody looks. `sure` says that there is one: else the socket
-/// is waited for in silence.
+/// is waited for in silence. Until it speaks, `last` is what was said: by another, where that is not nothing.
 #[must_use]
-pub fn follow(socket: PathBuf, sure: bool) -> watch::Receiver<View> {
-    let (view, seen) = watch::channel(View::default());
+pub fn follow(socket: PathBuf, sure: bool, last: View) -> watch::Receiver<View> {
+    let sure = sure || last.snapshot.is_some();
+    let (view, seen) = watch::channel(last);
     tokio::spawn(async move {
         let mut wait = BACKOFF.0;
         while !sure && !socket.exists() && !view.is_closed() {
