@@ -1,6 +1,6 @@
-//! Sockets of the host's own processes that are connected to somebody (sock_diag(7)): seen, and ended.
+//! Sockets of the host's own that are connected to somebody (sock_diag(7)): seen, and ended.
 
-use std::{io, net::SocketAddr};
+use std::{collections::BTreeSet, io, net::SocketAddr};
 
 use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NetlinkMessage};
 use netlink_packet_sock_diag::{
@@ -20,6 +20,8 @@ pub struct Sockets(Socket);
 pub struct Connected {
     /// The kernel's number for it, which no other socket will ever have.
     pub cookie: u64,
+    /// Where it is itself.
+    pub from: SocketAddr,
     /// Whom it is connected to, as the kernel sees it.
     pub to: SocketAddr,
     family: u8,
@@ -39,15 +41,57 @@ impl Sockets {
     /// All that are connected, or about to be, by both families.
     #[expect(clippy::missing_errors_doc, reason = "as `open`")]
     pub fn connected(&self, protocol: Protocol) -> io::Result<Vec<Connected>> {
+        let found = self.of_both(protocol, &CONNECTED, 0)?;
+        Ok(found
+            .iter()
+            .map(|found| connected(protocol, found))
+            .collect())
+    }
+
+    /// The TCP connections to these ports that a socket listened for and no process has accepted.
+    #[expect(clippy::missing_errors_doc, reason = "as `open`")]
+    pub fn unaccepted(&self, ports: &BTreeSet<u16>) -> io::Result<Vec<Connected>> {
+        // There are few that listen; the queue of those is the number of these (net/ipv4/tcp_diag.c).
+        let listeners = self.of_both(Protocol::Tcp, &StateFlags::LISTEN, 0)?;
+        let waiting = listeners
+            .iter()
+            .filter(|socket| socket.header.recv_queue > 0);
+        let waiting: BTreeSet<_> = waiting
+            .map(|socket| socket.header.socket_id.source_port)
+            .filter(|port| ports.contains(port))
+            .collect();
+        let mut all = Vec::new();
+        for port in waiting {
+            let states = StateFlags::ESTABLISHED | StateFlags::CLOSE_WAIT;
+            let found = self.of_both(Protocol::Tcp, &states, port)?;
+            // What a process has, or had in these states, has an inode.
+            let unaccepted = found.iter().filter(|socket| socket.header.inode == 0);
+            all.extend(unaccepted.map(|found| connected(Protocol::Tcp, found)));
+        }
+        Ok(all)
+    }
+
+    /// Those of both families in these states, on one port or, for 0, on any.
+    fn of_both(
+        &self,
+        protocol: Protocol,
+        states: &StateFlags,
+        port: u16,
+    ) -> io::Result<Vec<InetResponse>> {
         let mut all = Vec::new();
         for (family, any) in [
             (AF_INET, SocketId::new_v4()),
             (AF_INET6, SocketId::new_v6()),
         ] {
-            let request = SockDiagMessage::InetRequest(question(family, protocol, any));
+            let id = SocketId {
+                source_port: port,
+                ..any
+            };
+            let request = question(family, protocol, states.clone(), id);
+            let request = SockDiagMessage::InetRequest(request);
             let answers = netlink::ask(&self.0, NetlinkMessage::from(request), NLM_F_DUMP)?;
             all.extend(answers.into_iter().filter_map(|answer| match answer {
-                SockDiagMessage::InetResponse(found) => Some(connected(protocol, &found)),
+                SockDiagMessage::InetResponse(found) => Some(*found),
                 SockDiagMessage::InetRequest(_)
                 | SockDiagMessage::UnixRequest(_)
                 | SockDiagMessage::UnixResponse(_) => None,
@@ -60,7 +104,7 @@ impl Sockets {
     /// (net/ipv4/tcp.c, `tcp_abort`; net/ipv4/udp.c, `udp_abort`). One that is gone already is gone.
     #[expect(clippy::missing_errors_doc, reason = "as `open`")]
     pub fn end(&self, socket: &Connected) -> io::Result<()> {
-        let request = question(socket.family, socket.protocol, socket.id.clone());
+        let request = question(socket.family, socket.protocol, CONNECTED, socket.id.clone());
         let request = SockDiagDestroy::new(SockDiagMessage::InetRequest(request));
         match netlink::ask(&self.0, NetlinkMessage::from(request), NLM_F_ACK) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -69,15 +113,23 @@ impl Sockets {
     }
 }
 
-fn question(family: u8, protocol: Protocol, socket_id: SocketId) -> InetRequest {
+/// What a socket is that is connected, or about to be.
+const CONNECTED: StateFlags = StateFlags::ESTABLISHED
+    .union(StateFlags::SYN_SENT)
+    .union(StateFlags::FIN_WAIT1)
+    .union(StateFlags::CLOSE_WAIT);
+
+fn question(
+    family: u8,
+    protocol: Protocol,
+    states: StateFlags,
+    socket_id: SocketId,
+) -> InetRequest {
     InetRequest {
         family,
         protocol: protocol.number(),
         extensions: ExtensionFlags::empty(),
-        states: StateFlags::ESTABLISHED
-            | StateFlags::SYN_SENT
-            | StateFlags::FIN_WAIT1
-            | StateFlags::CLOSE_WAIT,
+        states,
         socket_id,
     }
 }
@@ -86,6 +138,7 @@ fn connected(protocol: Protocol, found: &InetResponse) -> Connected {
     let id = found.header.socket_id.clone();
     Connected {
         cookie: u64::from_ne_bytes(id.cookie),
+        from: SocketAddr::new(id.source_address, id.source_port),
         to: SocketAddr::new(id.destination_address, id.destination_port),
         family: found.header.family,
         protocol,
@@ -95,7 +148,10 @@ fn connected(protocol: Protocol, found: &InetResponse) -> Connected {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{TcpListener, TcpStream, UdpSocket};
+    use std::{
+        io::Read as _,
+        net::{TcpListener, TcpStream, UdpSocket},
+    };
 
     use super::*;
 
@@ -127,6 +183,34 @@ mod tests {
             only(&sockets, Protocol::Udp, to, own);
             let all = sockets.connected(Protocol::Udp).unwrap();
             assert!(all.iter().all(|socket| socket.id.source_port != to.port()));
+        }
+    }
+
+    #[test]
+    fn what_nobody_accepts_is_seen_until_somebody_does_and_can_be_ended() {
+        let sockets = Sockets::open().expect("sock_diag");
+        for any in ["127.0.0.1:0", "[::1]:0"] {
+            let listener = TcpListener::bind(any).unwrap();
+            let at = listener.local_addr().unwrap();
+            let ports = BTreeSet::from([at.port()]);
+            let seen = || sockets.unaccepted(&ports).expect("the queue");
+            let (first, mut second) = (
+                TcpStream::connect(at).unwrap(),
+                TcpStream::connect(at).unwrap(),
+            );
+            let peers = |seen: Vec<Connected>| -> BTreeSet<_> {
+                seen.iter().map(|one| (one.from, one.to)).collect()
+            };
+            let ends = |stream: &TcpStream| (at, stream.local_addr().unwrap());
+            assert_eq!(peers(seen()), BTreeSet::from([ends(&first), ends(&second)]));
+            let (accepted, _) = listener.accept().unwrap();
+            assert_eq!(peers(seen()), BTreeSet::from([ends(&second)]));
+            for one in seen() {
+                sockets.end(&one).expect("SOCK_DESTROY, as root");
+            }
+            let error = second.read(&mut [0]).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+            drop(accepted);
         }
     }
 }

@@ -13,6 +13,7 @@ pub mod overlap;
 mod ports;
 mod side;
 mod slots;
+pub mod stranded;
 pub mod xdp;
 
 use std::{

@@ -34,7 +34,7 @@ use crate::{
         forwarding::{self, Ways},
         isolation,
         led::{self, Ports},
-        modes, overlap,
+        modes, overlap, stranded,
         xdp::{self, Level},
     },
     sources::{
@@ -241,6 +241,9 @@ impl State {
         let mut result = self.bring_about(self.settled.then_some(&before));
         let now = &self.desired.publications;
         self.end_led(&before.publications, now);
+        if !self.ways.beside {
+            stranded::end(&before.publications, now);
+        }
         self.settled = result.is_ok();
         if moved {
             result = result.and(self.maps.forget_ways());

@@ -1,6 +1,11 @@
 //! What an engine said stays in force no longer than it is true.
 
-use datapath_tests::lab::{Datapath, FakeEngine, run, tcp_exchange, wait_until};
+use std::{
+    io::{ErrorKind, Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+};
+
+use datapath_tests::lab::{Datapath, FakeEngine, PATIENCE, run, tcp_exchange, wait_until};
 use serde_json::{Value, json};
 
 use crate::answers::{EVENT, answers, bridge, container, lab, port, problems};
@@ -139,4 +144,44 @@ fn whoever_has_the_address_next_while_the_engine_is_away_has_not_the_port() {
     engine.mute(false);
     engine.hangs_up();
     wait_until("the engine's word", || answers(&lab, "203.0.113.2:8080"));
+}
+
+#[test]
+fn whoever_came_before_a_port_was_published_is_not_left_without_a_word() {
+    let engine = FakeEngine::new();
+    engine.lists(&bridge(), "[]");
+    let (lab, datapath) = lab(&engine);
+    wait_until("the engine is followed", || engine.tells(EVENT) > 0);
+    // As an engine without docker-proxy holds its ports; and as docker-proxy does.
+    let listen = |at: &'static str| {
+        lab.host
+            .enter(move || TcpListener::bind(at).expect("a listener"))
+    };
+    let (_held, served) = (listen("0.0.0.0:8080"), listen("0.0.0.0:8081"));
+    let _six = listen("[::1]:8080");
+    let mut early = [
+        (&lab.lan, "203.0.113.2:8080"),
+        (&lab.host, "127.0.0.1:8080"),
+        (&lab.host, "[::1]:8080"),
+    ]
+    .map(|(from, at)| from.enter(|| TcpStream::connect(at).expect("the engine's socket")));
+    let mut client = lab
+        .host
+        .enter(|| TcpStream::connect("127.0.0.1:8081").expect("the server"));
+    let (mut accepted, _) = served.accept().expect("the client");
+    let six = json!({"IP": "::1", "PrivatePort": 80, "PublicPort": 8080, "Type": "tcp"});
+    let list = json!([container("c1", json!([port(8080), port(8081), six]))]);
+    engine.lists(&bridge(), &list.to_string());
+    engine.tells(EVENT);
+    for stream in &mut early {
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let end = stream.read(&mut [0]).map_err(|error| error.kind());
+        assert_eq!(end, Err(ErrorKind::ConnectionReset), "{stream:?}");
+    }
+    assert!(answers(&lab, "203.0.113.2:8080"));
+    // A connection that somebody has goes on.
+    assert!(ports(&datapath).contains(&(false, 8081)));
+    accepted.write_all(b"x").expect("the client is there");
+    client.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    assert_eq!(client.read(&mut [0]).expect("the server is there"), 1);
 }
