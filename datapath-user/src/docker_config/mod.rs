@@ -52,6 +52,12 @@ pub enum Error {
         /// Its value.
         value: String,
     },
+    /// The engine is to keep containers apart, which it does by iptables.
+    #[error(
+        "{0}: icc is false, and dockerd does not start where iptables is, too; take it out there, and say it in datapath's \
+         own configuration: a [[network]] with bridge = \"docker0\", its subnets, and icc = false"
+    )]
+    KeepsApart(String),
     /// There is no backup.
     #[error("{}: no such backup: nothing was changed by this command, or it was undone already", .0.display())]
     NoBackup(PathBuf),
@@ -87,7 +93,7 @@ pub fn engines() -> Vec<Process> {
 /// The flags that the file lacks, of those that `engines` have not on their command lines.
 ///
 /// # Errors
-/// When the file cannot be read, or a command line says the contrary.
+/// When the file cannot be read, or it or a command line says what cannot be beside them.
 pub fn lacking(path: &Path, engines: &[Process]) -> Result<Vec<&'static str>, Error> {
     let said =
         text::parse(&read(path)?.unwrap_or_default()).map_err(|fault| malformed(path, fault))?;
@@ -97,7 +103,7 @@ pub fn lacking(path: &Path, engines: &[Process]) -> Result<Vec<&'static str>, Er
             .iter()
             .find_map(|engine| Some((engine.pid, engine.flag(flag)?)));
         match engine {
-            Some((_, "false" | "0" | "f" | "F" | "False" | "FALSE")) => {}
+            Some((_, value)) if is_false(value) => {}
             Some((pid, value)) => {
                 let value = value.to_owned();
                 return Err(Error::Contradicted { pid, flag, value });
@@ -106,7 +112,22 @@ pub fn lacking(path: &Path, engines: &[Process]) -> Result<Vec<&'static str>, Er
             None => lacking.push(flag),
         }
     }
+    let mut apart = engines
+        .iter()
+        .filter(|engine| engine.flag("icc").is_some_and(is_false));
+    if let Some(engine) = apart.next() {
+        let place = format!("the command line of dockerd (process {})", engine.pid);
+        return Err(Error::KeepsApart(place));
+    }
+    if said.get("icc") == Some(&Value::Bool(false)) {
+        return Err(Error::KeepsApart(path.display().to_string()));
+    }
     Ok(lacking)
+}
+
+/// As Go reads it (strconv, `ParseBool`).
+fn is_false(value: &str) -> bool {
+    matches!(value, "false" | "0" | "f" | "F" | "False" | "FALSE")
 }
 
 impl Change {
@@ -350,5 +371,22 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.contains("--userland-proxy=true"), "{error}");
+    }
+
+    #[test]
+    fn an_engine_that_would_not_start_is_told_of() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("daemon.json");
+        let refused = |arguments| {
+            let refused = lacking(&path, &[engine(arguments)]).unwrap_err();
+            refused.to_string()
+        };
+        let said = refused("dockerd --icc=false");
+        assert!(said.contains("dockerd (process 7): icc is false"), "{said}");
+        fs::write(&path, "{\"icc\": false}").unwrap();
+        let said = refused("dockerd");
+        assert!(said.contains("daemon.json: icc is false"), "{said}");
+        fs::write(&path, "{\"icc\": true}").unwrap();
+        assert_eq!(lacking(&path, &[engine("dockerd")]).unwrap(), FLAGS);
     }
 }
