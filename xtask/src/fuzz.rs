@@ -18,7 +18,7 @@ pub struct Arguments {
     /// One target [default: each in turn]
     target: Option<String>,
     /// How long each target runs
-    #[arg(long, default_value_t = 60)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     seconds: u32,
 }
 
@@ -28,14 +28,14 @@ pub struct Arguments {
 /// When set-up or the build fails, and when a target finds something: where it is stands above.
 pub fn run(arguments: &Arguments) -> Result<()> {
     let workspace = Workspace::load()?;
-    setup::for_building(&workspace)?;
-    ensure_cargo_fuzz()?;
     let known = targets(workspace.root())?;
     let chosen = match &arguments.target {
         Some(name) if known.contains(name) => vec![name.clone()],
         Some(name) => bail!("{name}: no such target; there are {}", known.join(", ")),
         None => known,
     };
+    setup::for_building(&workspace)?;
+    ensure_cargo_fuzz()?;
     for target in chosen {
         fuzz(&workspace, &target, arguments.seconds)?;
     }

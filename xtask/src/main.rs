@@ -8,7 +8,12 @@ use xtask::{bench, build, check, demo, exec::Reported, fuzz, package, setup, tes
 
 /// The tasks of the datapath project.
 #[derive(Parser)]
-#[command(bin_name = "cargo xtask")]
+#[command(
+    bin_name = "cargo xtask",
+    after_help = "Examples:\n  cargo xtask demo\n  cargo xtask test --only published\n  cargo xtask bench --quick\n  \
+    cargo xtask package --check\n\nWhat is missing on the machine is installed, and said. Exit status: 0 done, 1 failed, \
+    2 wrong usage."
+)]
 struct Arguments {
     #[command(subcommand)]
     task: Task,
@@ -22,7 +27,7 @@ enum Task {
     Demo,
     /// Builds target/release/datapath, with the eBPF programs inside it.
     Build,
-    /// Makes a Debian package.
+    /// Makes a Debian package, target/debian/datapath.deb.
     Package(package::Arguments),
     /// Formatting, lints, licences and the rules of the house.
     Check(check::Arguments),
