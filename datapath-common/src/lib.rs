@@ -17,7 +17,8 @@
 //! | [`family`] | IPv4 and IPv6 as types; everything below is generic over them |
 //! | [`tuple`] | a packet's addresses and ports: the key of a flow |
 //! | [`conntrack`] | a flow's entry, TCP's states, timeouts |
-//! | [`binding`] | a published port |
+//! | [`binding`], [`allow`] | a published port, and who may ask for it |
+//! | [`unpublished`] | which ports are published nowhere |
 //! | [`network`], [`uplink`] | what is translated, and to which address |
 //! | [`way`] | where packets go without the stack |
 //! | [`checksum`] | the Internet checksum, mended along with the fields it covers |
@@ -25,12 +26,14 @@
 //! | [`ports`] | which source ports masquerade tries |
 //! | [`limit`] | how many flows one endpoint may have |
 //! | [`fragment`] | the note that a first fragment leaves for the rest |
+//! | [`mapping`] | an endpoint's port outside, the same to everybody |
 //! | [`shown`] | which source ports masquerade has shown |
 //! | [`host`] | what a process of the host dialled |
 //! | [`event`] | what a program tells about a packet that it dropped |
 //! | [`reason`] | why a packet was translated, left alone or dropped |
 //! | [`settings`] | what can be changed while the programs run |
-//! | [`names`] | maps and programs by name |
+//! | [`names`], [`proto`] | maps and programs by name; protocols by number |
+//! | [`abi`] | its version, and the size of every type in a map |
 #![no_std]
 #![deny(missing_docs)]
 

@@ -78,10 +78,10 @@ pub enum Attach {
 /// How XDP is used on uplinks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum XdpMode {
-    /// Native where the driver supports it, else not at all.
+    /// Native where nothing is lost by it, else not at all (`reconcile::xdp` judges).
     #[default]
     Auto,
-    /// Native, or fail.
+    /// Native wherever the driver runs such programs.
     Native,
     /// In the kernel's generic hook: for trying out.
     Generic,
