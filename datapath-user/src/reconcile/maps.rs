@@ -1,6 +1,6 @@
 //! The maps of both families, held open: compared with all that is desired, or changed for a few ports.
 
-use std::{collections::BTreeMap, ops::AddAssign};
+use std::{collections::BTreeMap, fmt, ops::AddAssign};
 
 use anyhow::{Context as _, Result};
 use datapath_common::{
@@ -38,6 +38,22 @@ impl AddAssign for Changes {
         self.withdrawn += other.withdrawn;
         self.network += other.network;
         self.endpoints += other.endpoints;
+    }
+}
+
+impl fmt::Display for Changes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            published,
+            withdrawn,
+            network,
+            endpoints,
+        } = self;
+        write!(
+            f,
+            "{published} ports published, {withdrawn} withdrawn; entries changed: {network} of the network, {endpoints} of \
+             endpoints"
+        )
     }
 }
 

@@ -283,12 +283,9 @@ impl State {
         }
         let explained = before.is_none_or(|before| self.desired.explains(&changes, before));
         if !explained {
-            warn!(
-                ?changes,
-                "somebody else changed the maps; they are put right"
-            );
+            warn!("somebody else changed the maps; they are put right: {changes}");
         } else if changes != Changes::default() {
-            info!(?changes, "maps changed");
+            info!("maps changed: {changes}");
         }
         let wrote = reconcile::settings(&self.tables, &self.config, &self.ways)?;
         if wrote && before.is_some() {
