@@ -79,6 +79,16 @@ impl Source {
             _ => None,
         }
     }
+
+    /// The name as people see it: in JSON and metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Api => "api",
+            Self::Docker => "docker",
+        }
+    }
 }
 
 /// What went through a published port, per CPU, by slot.

@@ -2,12 +2,12 @@
 
 use std::{
     fs::{self, File},
-    io::{Read as _, Write as _},
+    io::{self, Read as _, Write as _},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Error, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
 
 /// What the service holds.
@@ -73,7 +73,11 @@ impl Lock {
                 .create(true)
                 .truncate(false)
                 .open(&path)
-                .with_context(at)?;
+                .map_err(|error| {
+                    let denied = error.kind() == io::ErrorKind::PermissionDenied;
+                    let remedy = if denied { ": run as root" } else { "" };
+                    Error::new(error).context(format!("{}{remedy}", path.display()))
+                })?;
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 // The one who had it took the file away in between: what we locked is nobody's any more.
                 Ok(lock) if !is_at(&lock, &path) => {}

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use datapath_user::cli::{Cli, is_closed};
+use datapath_user::cli::{Cli, Usage, is_closed};
 
 fn main() -> ExitCode {
     // Wrong usage ends in here, with status 2.
@@ -13,7 +13,11 @@ fn main() -> ExitCode {
         Err(error) if is_closed(&error) => ExitCode::SUCCESS,
         Err(error) => {
             anstream::eprintln!("datapath: error: {error:#}");
-            ExitCode::FAILURE
+            if error.is::<Usage>() {
+                ExitCode::from(2)
+            } else {
+                ExitCode::FAILURE
+            }
         }
     }
 }

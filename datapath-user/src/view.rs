@@ -121,7 +121,8 @@ pub struct MapFill {
 pub struct Attachment {
     /// The program's name.
     pub program: String,
-    /// The interface (or cgroup) that it is attached to; of an interface that is gone, its index.
+    /// The interface (or cgroup) that it is attached to; of one that is gone, or in another network
+    /// namespace, its index.
     pub target: String,
     /// The hook, in the words of `tc`, `ip` and `bpftool`: `tcx ingress`, `xdp native`, `cgroup connect4`.
     pub hook: String,

@@ -48,6 +48,8 @@ pub async fn serve(listener: UnixListener, handle: Handle) -> io::Result<()> {
             "/v1/ports",
             axum::routing::post(publish).patch(allow).delete(unpublish),
         )
+        .fallback(|| nothing_there(RefusalKind::NotFound))
+        .method_not_allowed_fallback(|| nothing_there(RefusalKind::WrongMethod))
         .layer(DefaultBodyLimit::max(BODY))
         .layer(Extension(Turn::new()))
         .layer(middleware::from_fn_with_state(
@@ -96,6 +98,7 @@ impl IntoResponse for Refusal {
             RefusalKind::Invalid => StatusCode::BAD_REQUEST,
             RefusalKind::NotFound => StatusCode::NOT_FOUND,
             RefusalKind::Conflict => StatusCode::CONFLICT,
+            RefusalKind::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
             RefusalKind::TooSlow => StatusCode::REQUEST_TIMEOUT,
             RefusalKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             RefusalKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
@@ -103,6 +106,12 @@ impl IntoResponse for Refusal {
         };
         (status, Json(Refused { error: self })).into_response()
     }
+}
+
+/// What was asked is not in docs/api.md.
+async fn nothing_there(kind: RefusalKind) -> Refusal {
+    let message = "no such request; there are GET /v1/status, and POST, PATCH and DELETE /v1/ports";
+    Refusal::new(kind, message)
 }
 
 async fn status(State(handle): State<Handle>) -> Result<Json<Status>, Refusal> {

@@ -1,8 +1,5 @@
 //! What goes over the API, and what `--json` prints of it. Fields may be added; none is renamed or removed.
 
-use std::net::IpAddr;
-
-use datapath_common::binding::Source;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -67,6 +64,8 @@ pub enum RefusalKind {
     Invalid,
     /// Names something that is not there: 404.
     NotFound,
+    /// There is something, but it does not take this method: 405.
+    WrongMethod,
     /// Somebody else has it: 409.
     Conflict,
     /// Did not arrive in time: 408.
@@ -135,70 +134,8 @@ pub struct Changed {
     pub ports: usize,
 }
 
-/// The answer to `GET /v1/ports`, and what `datapath ports --json` prints.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ports {
-    /// The published ports, sorted.
-    pub ports: Vec<Port>,
-}
-
-/// A published port.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Port {
-    /// The host's address; `0.0.0.0` or `::` for every one of that family.
-    pub address: IpAddr,
-    /// The host's port.
-    pub port: u16,
-    /// The protocol.
-    pub protocol: Protocol,
-    /// The endpoint's address.
-    pub to_address: IpAddr,
-    /// The endpoint's port.
-    pub to_port: u16,
-    /// `file`, `api` or `docker`.
-    #[serde(with = "source_name")]
-    pub source: Source,
-    /// Who asked: a container's short id, or the source's name.
-    pub owner: String,
-    /// Flows that are alive.
-    pub flows: u64,
-    /// Flows since the port was published.
-    pub flows_total: u64,
-    /// Packets, both ways.
-    pub packets: u64,
-    /// Bytes, both ways.
-    pub bytes: u64,
-}
-
 const fn tcp() -> Protocol {
     Protocol::Tcp
-}
-
-/// The name of a source in JSON and in tables.
-#[must_use]
-pub const fn source_name(source: Source) -> &'static str {
-    match source {
-        Source::File => "file",
-        Source::Api => "api",
-        Source::Docker => "docker",
-    }
-}
-
-mod source_name {
-    use datapath_common::binding::Source;
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    pub(super) fn serialize<S: Serializer>(source: &Source, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(super::source_name(*source))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Source, D::Error> {
-        let name = String::deserialize(from)?;
-        [Source::File, Source::Api, Source::Docker]
-            .into_iter()
-            .find(|source| super::source_name(*source) == name)
-            .ok_or_else(|| D::Error::custom(format!("{name:?} is not a source")))
-    }
 }
 
 /// One line of a field, its value and what is wrong with it; the first two are left out when empty.

@@ -14,9 +14,9 @@ use crate::{
     },
     config::{
         Config,
-        ports::{HostPorts, PublishArg},
+        ports::{Fault, HostPorts, PublishArg},
     },
-    model::{Listen, every_address},
+    model::{AllowList, Listen, every_address},
     sources::listeners::{Holder, Listeners},
 };
 
@@ -28,6 +28,20 @@ pub(super) fn address(text: &str) -> Result<IpAddr, &'static str> {
 
 /// In the place of a list: whoever asks.
 const EVERYBODY: &str = "everybody";
+
+/// A network of an allow-list, as the service will read it.
+pub(super) fn network(text: &str) -> Result<String, Fault> {
+    AllowList::parse([text]).map_err(|(_, fault)| fault)?;
+    Ok(text.to_owned())
+}
+
+/// The same, or [`EVERYBODY`].
+pub(super) fn network_or_everybody(text: &str) -> Result<String, Fault> {
+    if text == EVERYBODY {
+        return Ok(text.to_owned());
+    }
+    network(text)
+}
 
 /// Publishes a port or a range.
 pub(super) async fn publish(

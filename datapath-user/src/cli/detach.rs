@@ -44,7 +44,8 @@ pub(super) async fn exec(config: &Config) -> Result<()> {
     // The unit's own directory; any other is whoever's who named it.
     drop(fs::remove_dir("/run/datapath"));
     if lines.is_empty() {
-        return Ok(());
+        let nothing = format!("nothing is pinned at {}", config.pin_dir.display());
+        return output::line(&nothing);
     }
     output::line(&lines.join("\n"))
 }

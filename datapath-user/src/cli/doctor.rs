@@ -1,5 +1,7 @@
 //! `datapath doctor`: the findings, and what to do in which order.
 
+use std::path::PathBuf;
+
 use anyhow::{Result, bail};
 use serde_json::json;
 
@@ -9,9 +11,15 @@ use crate::{
     doctor::{Finding, State, Subject, examine},
 };
 
-/// Looks, and says what was found. `fault` is what is wrong with the configuration's file.
-pub(super) async fn exec(config: Config, fault: Option<ConfigError>, json: bool) -> Result<()> {
-    let findings = examine(&Subject::look(config, fault).await);
+/// Looks, and says what was found. `path` is the configuration's file, if one was named, and `fault` what is wrong with
+/// it.
+pub(super) async fn exec(
+    config: Config,
+    path: Option<PathBuf>,
+    fault: Option<ConfigError>,
+    json: bool,
+) -> Result<()> {
+    let findings = examine(&Subject::look(config, path, fault).await);
     let todo = findings
         .iter()
         .filter(|finding| finding.state == State::Todo)

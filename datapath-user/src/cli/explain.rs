@@ -6,11 +6,11 @@ use std::{
     str::FromStr,
 };
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::{Args, ValueEnum};
 use datapath_common::proto;
 
-use super::output;
+use super::{Usage, output};
 use crate::{
     config::ports::{AddrPorts, Fault, parse_addr},
     explain::{self, Question},
@@ -87,22 +87,30 @@ impl Explain {
         output::line(&explanation.to_string())
     }
 
-    fn question(&self) -> Result<Question> {
+    /// # Errors
+    /// What was asked makes no sense.
+    fn question(&self) -> Result<Question, Usage> {
         let (src, dst) = (self.src.addr, self.dst.addr);
         let across = src.is_ipv4() != dst.is_ipv4();
         let (protocol, dport) = match (self.protocol, self.dst.port) {
-            (Proto::Icmp, _) if across => bail!(
-                "DST: {dst}: {src} is of the other address family; only published ports lead from one to the other"
-            ),
+            (Proto::Icmp, _) if across => {
+                return Err(Usage(format!(
+                    "DST: {dst}: {src} is of the other address family; only published ports lead from one to the other"
+                )));
+            }
             (Proto::Icmp, None) if src.is_ipv6() => (proto::ICMPV6, 0),
             (Proto::Icmp, None) => (proto::ICMP, 0),
             (Proto::Icmp, Some(port)) => {
-                bail!("DST: {dst}:{port}: a ping has no port; leave it out")
+                let end = SocketAddr::new(dst, port);
+                return Err(Usage(format!(
+                    "DST: {end}: a ping has no port; leave it out"
+                )));
             }
             (Proto::Tcp, Some(port)) => (proto::TCP, port),
             (Proto::Udp, Some(port)) => (proto::UDP, port),
             (Proto::Tcp | Proto::Udp, None) => {
-                bail!("DST: {dst}: which port? Write {}", SocketAddr::new(dst, 80))
+                let example = SocketAddr::new(dst, 80);
+                return Err(Usage(format!("DST: {dst}: which port? Write {example}")));
             }
         };
         Ok(Question {

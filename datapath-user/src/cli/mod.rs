@@ -29,6 +29,14 @@ use crate::{
     descriptors, service,
 };
 
+/// What was asked makes no sense, which only the arguments together tell: the exit status is that of wrong usage.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(String);
+
+/// The options that every command has, apart from its own in the help.
+const GLOBAL: &str = "Global options";
+
 /// Docker's port publishing and masquerade in the kernel, without iptables or docker-proxy.
 #[derive(Debug, Parser)]
 #[command(
@@ -39,17 +47,18 @@ use crate::{
     Exit status: 0 done, 1 failed, 2 wrong usage."
 )]
 pub struct Cli {
-    /// Directory of bpffs that everything is pinned under.
-    #[arg(long, global = true, value_name = "DIR")]
+    /// Directory of bpffs that everything is pinned under [default: the configuration's, else
+    /// /sys/fs/bpf/datapath].
+    #[arg(long, global = true, value_name = "DIR", help_heading = GLOBAL)]
     pin_dir: Option<PathBuf>,
-    /// The service's Unix socket.
-    #[arg(long, global = true, value_name = "PATH")]
+    /// The service's Unix socket [default: the configuration's, else /run/datapath/api.sock].
+    #[arg(long, global = true, value_name = "PATH", help_heading = GLOBAL)]
     api_socket: Option<PathBuf>,
     /// Configuration file [default: /etc/datapath/datapath.toml, if there is one].
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", help_heading = GLOBAL)]
     config: Option<PathBuf>,
-    /// Say more.
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    /// Log more (`datapath run`; the other commands log nothing).
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = GLOBAL)]
     verbose: u8,
     #[command(subcommand)]
     command: Command,
@@ -79,13 +88,13 @@ enum Command {
         datapath publish 5432:5432 --to 172.17.0.4 --allow 203.0.113.0/24,198.51.100.7"
     )]
     Publish {
-        /// [IP:]PORT[-END]:CPORT[-END][/tcp|udp]
+        /// [IP:]PORT[-END]:CPORT[-END][/tcp|udp]. Without IP: every address of the host, of the endpoint's family.
         port: PublishArg,
         /// The endpoint's address.
         #[arg(long, value_name = "ADDRESS", value_parser = change::address)]
         to: std::net::IpAddr,
         /// Answer these networks alone (and the host itself), not everybody.
-        #[arg(long, value_name = "NETWORK", value_delimiter = ',')]
+        #[arg(long, value_name = "NETWORK", value_delimiter = ',', value_parser = change::network)]
         allow: Vec<String>,
     },
     /// Say who may ask for a port that `publish` published. Flows of others end at once, those of the named go on.
@@ -94,10 +103,10 @@ enum Command {
         datapath allow 5432 everybody"
     )]
     Allow {
-        /// [IP:]PORT[-END][/tcp|udp]
+        /// [IP:]PORT[-END][/tcp|udp], as it was published. Without IP: 0.0.0.0; of IPv6 that is [::].
         port: HostPorts,
         /// The networks, or `everybody`. They take the place of those named before.
-        #[arg(value_name = "NETWORK", value_delimiter = ',', required = true)]
+        #[arg(value_name = "NETWORK", value_delimiter = ',', required = true, value_parser = change::network_or_everybody)]
         networks: Vec<String>,
     },
     /// Withdraw a port that `publish` published. Its flows end at once.
@@ -105,7 +114,7 @@ enum Command {
         after_help = "Examples:\n  datapath unpublish 8080\n  datapath unpublish 203.0.113.2:7000-7009/udp"
     )]
     Unpublish {
-        /// [IP:]PORT[-END][/tcp|udp]
+        /// [IP:]PORT[-END][/tcp|udp], as it was published. Without IP: 0.0.0.0; of IPv6 that is [::].
         port: HostPorts,
     },
     /// List the published ports.
@@ -191,10 +200,13 @@ impl Cli {
     pub fn exec(self) -> Result<()> {
         let loaded = Config::load_or_default(self.config.as_deref());
         let fault = loaded.as_ref().err().cloned();
-        // These two are for hosts where not all is well.
+        // Two are for hosts where not all is well, and two ask for nothing that the file says.
         let calm = matches!(
             self.command,
-            Command::Doctor { .. } | Command::DockerConfig(_)
+            Command::Doctor { .. }
+                | Command::DockerConfig(_)
+                | Command::Completions { .. }
+                | Command::Man { .. }
         );
         let mut config = if calm {
             loaded.unwrap_or_default()
@@ -226,7 +238,9 @@ impl Cli {
             Command::Ports { json } => show::ports(&config.pin_dir, json),
             Command::Flows(flows) => flows.exec(&config.pin_dir),
             Command::Monitor(monitor) => runtime()?.block_on(monitor.exec(&config.pin_dir)),
-            Command::Doctor { json } => runtime()?.block_on(doctor::exec(config, fault, json)),
+            Command::Doctor { json } => {
+                runtime()?.block_on(doctor::exec(config, self.config, fault, json))
+            }
             Command::DockerConfig(docker_config) => docker_config.exec(),
             Command::Explain(explain) => runtime()?.block_on(explain.exec(&config.pin_dir)),
             Command::Top(top) => runtime()?.block_on(top.exec(&config.pin_dir)),

@@ -2,11 +2,12 @@
 
 use std::{fmt, io::Write as _, net::IpAddr, path::Path};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::Args;
 use datapath_common::{event::Event, reason::Reason};
 use etherparse::{LaxNetSlice, LaxSlicedPacket, TransportSlice};
 use ipnet::IpNet;
+use nix::net::if_::if_nametoindex;
 use serde::Serialize;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -17,7 +18,7 @@ use super::{flows::filter, output};
 use crate::{
     kernel::{
         events::{ATTENTION, Events},
-        pinned::{self, Pinned},
+        pinned::{Names, Pinned},
     },
     lock::{self, Lock},
 };
@@ -66,6 +67,13 @@ impl Monitor {
     /// Prints until it is interrupted, or the reader leaves.
     pub(super) async fn exec(self, pin_dir: &Path) -> Result<()> {
         let pinned = Pinned::open(pin_dir)?;
+        let name = pinned.names()?;
+        if let Some(name) = &self.interface {
+            pinned.require_here("monitor")?;
+            if_nametoindex(name.as_str())
+                .ok()
+                .with_context(|| format!("--interface: {name}: there is no such interface here"))?;
+        }
         let lock = Lock::take(pin_dir, lock::MONITOR)?;
         let mut events = pinned.events()?;
         // Before the first event: one that comes while it is printed is not lost.
@@ -80,12 +88,12 @@ impl Monitor {
                 _ = attention.tick() => events.go_on()?,
                 ready = events.ready() => {
                     ready?;
-                    self.print(&mut events, &mut left)?;
+                    self.print(&mut events, name, &mut left)?;
                 }
             }
         }
         // What was told before the end is shown still: each drop is among those that are shown or those that are not.
-        self.print(&mut events, &mut left)?;
+        self.print(&mut events, name, &mut left)?;
         match events.suppressed()? {
             0 => {}
             more => anstream::eprintln!(
@@ -97,12 +105,12 @@ impl Monitor {
         Ok(())
     }
 
-    fn print(&self, events: &mut Events, left: &mut u64) -> Result<()> {
+    fn print(&self, events: &mut Events, name: Names, left: &mut u64) -> Result<()> {
         let mut out = output::stdout();
         while *left > 0
             && let Some(event) = events.take()
         {
-            let drop = Drop::new(&event);
+            let drop = Drop::new(&event, name);
             if !self.holds(&drop) {
                 continue;
             }
@@ -139,14 +147,14 @@ impl Monitor {
 }
 
 impl Drop {
-    fn new(event: &Event) -> Self {
+    fn new(event: &Event, name: Names) -> Self {
         let mut drop = Self {
             time: event.time,
             reason: Reason::from_raw(event.reason).map_or_else(
                 || event.reason.to_string(),
                 |reason| reason.name().to_owned(),
             ),
-            interface: pinned::interface_name(event.ifindex),
+            interface: name(event.ifindex),
             length: event.length,
             ..Self::default()
         };
@@ -231,6 +239,7 @@ mod tests {
     use etherparse::PacketBuilder;
 
     use super::*;
+    use crate::kernel::interface;
 
     fn event(bytes: &[u8]) -> Event {
         let mut head = [0xee; HEAD];
@@ -258,7 +267,7 @@ mod tests {
 
     #[test]
     fn what_the_head_says_is_shown() {
-        let drop = Drop::new(&event(&packet()));
+        let drop = Drop::new(&event(&packet()), interface::name_or_number);
         assert_eq!(
             drop.to_string(),
             "[12345.678901] no-flow lo 203.0.113.9:4711 > 203.0.113.2:22 tcp length 254"
@@ -269,7 +278,7 @@ mod tests {
     fn however_little_there_is() {
         let packet = packet();
         for length in 0..packet.len() {
-            let drop = Drop::new(&event(&packet[..length]));
+            let drop = Drop::new(&event(&packet[..length]), interface::name_or_number);
             assert_eq!(drop.length as usize, length);
             assert!(drop.src.is_none() || length >= 34, "{length}: {drop:?}");
         }

@@ -1,10 +1,13 @@
 //! What every command prints by: buffered, and quiet when nobody reads on. What is printed has no colour: it is
 //! for programs as much as for people.
 
-use std::io::{self, BufWriter, StdoutLock, Write as _};
+use std::{
+    io::{self, BufWriter, StdoutLock, Write as _},
+    ops::Range,
+};
 
 use anyhow::Result;
-use comfy_table::Table;
+use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
 /// Standard output.
@@ -27,10 +30,20 @@ pub(super) fn line(text: &str) -> Result<()> {
     Ok(out.flush()?)
 }
 
-/// An empty table.
-pub(super) fn table(header: &[&str]) -> Table {
+/// An empty table; `numbers` are the columns that hold some. A row is a line, however narrow the terminal: an address
+/// that is cut in two reads as another.
+pub(super) fn table(header: &[&str], numbers: Range<usize>) -> Table {
     let mut table = Table::new();
-    table.set_header(header.to_vec());
+    table
+        .load_style(presets::NOTHING)
+        .set_header(header.to_vec());
+    for (index, column) in table.column_iter_mut().enumerate() {
+        let last = index + 1 == header.len();
+        column.set_padding((0, if last { 0 } else { 2 }));
+        if numbers.contains(&index) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
     table
 }
 

@@ -3,15 +3,15 @@
 use std::{path::Path, time::Duration};
 
 use anyhow::{Result, bail};
-use hyper::Method;
+use comfy_table::ContentArrangement;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use super::output;
 use crate::{
-    api::{client::Client, types::Status},
+    api::client::{Client, Service},
     config::Config,
-    kernel::pinned::Pinned,
+    kernel::pinned::{Error, Pinned},
     model::AllowList,
     view::Attachment,
 };
@@ -23,18 +23,32 @@ const POLL: Duration = Duration::from_millis(50);
 pub(super) async fn status(config: &Config, json: bool, wait: u64) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(wait);
     loop {
-        let service: Option<Status> = Client::new(&config.api_socket)
-            .send(Method::GET, "/v1/status", &())
-            .await
-            .ok();
-        let attachments = Pinned::open(&config.pin_dir).and_then(|pinned| pinned.attachments());
-        let starting = service.as_ref().is_some_and(|status| !status.ready);
-        let failed = match &attachments {
-            Ok(attachments) if !attachments.is_empty() && !starting => None,
-            Ok(_) => Some("nothing is attached; start the service with `datapath run`".to_owned()),
-            Err(error) => Some(error.to_string()),
+        let service = Client::new(&config.api_socket).look().await;
+        let seen = Pinned::open(&config.pin_dir)
+            .and_then(|pinned| Ok((pinned.attachments()?, pinned.is_here()?)));
+        let (attachments, here) = match seen {
+            Ok((attachments, here)) => (Ok(attachments), here),
+            Err(error) => (Err(error), true),
         };
-        if failed.is_some() && Instant::now() < deadline {
+        let starting = service.status().is_some_and(|status| !status.ready);
+        let (active, failed) = match &attachments {
+            Err(error @ Error::Permission(_)) => (None, Some(error.to_string())),
+            _ if starting => (
+                Some(false),
+                Some("not active: the service is starting".to_owned()),
+            ),
+            Err(error) => (Some(false), Some(format!("not active: {error}"))),
+            Ok(attachments) if attachments.is_empty() => (
+                Some(false),
+                Some(
+                    "not active: nothing is attached; start the service with `datapath run`"
+                        .to_owned(),
+                ),
+            ),
+            Ok(_) => (Some(true), None),
+        };
+        // What may not be seen will not be seen later either.
+        if active == Some(false) && Instant::now() < deadline {
             sleep(POLL).await;
             continue;
         }
@@ -44,42 +58,47 @@ pub(super) async fn status(config: &Config, json: bool, wait: u64) -> Result<()>
                 .iter()
                 .map(|at| json!({"program": at.program, "interface": at.target, "hook": at.hook}))
                 .collect();
-            let active = failed.is_none();
-            output::json(&json!({"active": active, "attachments": attached, "service": service}))?;
+            output::json(
+                &json!({"active": active, "attachments": attached, "service": service.status()}),
+            )?;
         } else {
-            output::line(&describe(&attachments, service.as_ref()))?;
+            output::line(&describe(&attachments, &service))?;
+            if !here {
+                output::line(
+                    "seen from another network namespace than it serves: interfaces are shown by their numbers there",
+                )?;
+            }
         }
         return match failed {
             None => Ok(()),
-            Some(reason) => bail!("not active: {reason}"),
+            Some(reason) => bail!("{reason}"),
         };
     }
 }
 
-fn describe(attachments: &[Attachment], service: Option<&Status>) -> String {
+fn describe(attachments: &[Attachment], service: &Service) -> String {
     let mut lines: Vec<_> = attachments
         .iter()
         .map(|at| format!("{} on {} ({})", at.program, at.target, at.hook))
         .collect();
     match service {
-        Some(Status {
-            pid,
-            forwarding,
-            xdp,
-            problems,
-            ..
-        }) => {
-            lines.push(format!("service: process {pid}"));
-            lines.push(format!("forwarding: {forwarding}"));
-            lines.extend(xdp.iter().map(|level| {
+        Service::Answers(status) => {
+            lines.push(format!("service: process {}", status.pid));
+            lines.push(format!("forwarding: {}", status.forwarding));
+            lines.extend(status.xdp.iter().map(|level| {
                 format!(
                     "XDP: {} on {} ({})",
                     level.mode, level.uplink, level.because
                 )
             }));
-            lines.extend(problems.iter().map(|problem| format!("problem: {problem}")));
+            let problems = status.problems.iter();
+            lines.extend(problems.map(|problem| format!("problem: {problem}")));
         }
-        None => lines.push("service: not running; the datapath works without it".to_owned()),
+        Service::Absent if attachments.is_empty() => lines.push("service: not running".to_owned()),
+        Service::Absent => {
+            lines.push("service: not running; the datapath works without it".to_owned());
+        }
+        Service::Unknown(why) => lines.push(format!("service: {why}")),
     }
     lines.join("\n")
 }
@@ -98,7 +117,7 @@ pub(super) fn ports(pin_dir: &Path, json: bool) -> Result<()> {
                     "protocol": publication.listen.protocol,
                     "to_address": publication.to,
                     "to_port": publication.to_port,
-                    "source": format!("{:?}", publication.source).to_lowercase(),
+                    "source": publication.source.name(),
                     "owner": publication.owner,
                     "allow": publication.allow.as_ref().map(AllowList::networks),
                     "packets": port.stats.packets,
@@ -110,9 +129,10 @@ pub(super) fn ports(pin_dir: &Path, json: bool) -> Result<()> {
             .collect();
         return output::json(&json!({ "ports": all }));
     }
-    let mut table = output::table(&[
+    let header = [
         "LISTEN", "TO", "OWNER", "ALLOW", "FLOWS", "PACKETS", "BYTES", "REFUSED",
-    ]);
+    ];
+    let mut table = output::table(&header, 4..8);
     for port in &ports {
         let publication = &port.publication;
         table.add_row([
@@ -126,7 +146,7 @@ pub(super) fn ports(pin_dir: &Path, json: bool) -> Result<()> {
             port.stats.refused.to_string(),
         ]);
     }
-    output::line(&table.to_string())
+    output::line(&table.trim_fmt())
 }
 
 /// Who may ask.
@@ -152,7 +172,10 @@ pub(super) fn stats(pin_dir: &Path, json: bool) -> Result<()> {
             .collect();
         return output::json(&json!({"reasons": reasons, "maps": maps}));
     }
-    let mut counters = output::table(&["REASON", "OUTCOME", "PACKETS", "BYTES", "MEANING"]);
+    let header = ["REASON", "OUTCOME", "PACKETS", "BYTES", "MEANING"];
+    let mut counters = output::table(&header, 2..4);
+    // Sentences go on below themselves where the terminal is too narrow for them.
+    counters.set_content_arrangement(ContentArrangement::Dynamic);
     for (reason, count) in reasons.iter().filter(|(_, count)| count.packets > 0) {
         counters.add_row([
             reason.name().to_owned(),
@@ -162,7 +185,7 @@ pub(super) fn stats(pin_dir: &Path, json: bool) -> Result<()> {
             reason.meaning().to_owned(),
         ]);
     }
-    let mut maps = output::table(&["MAP", "USED", "MAX"]);
+    let mut maps = output::table(&["MAP", "USED", "MAX"], 1..3);
     for map in &fill {
         maps.add_row([
             map.name.to_owned(),
@@ -170,5 +193,5 @@ pub(super) fn stats(pin_dir: &Path, json: bool) -> Result<()> {
             map.max.to_string(),
         ]);
     }
-    output::line(&format!("{counters}\n\n{maps}"))
+    output::line(&format!("{}\n\n{}", counters.trim_fmt(), maps.trim_fmt()))
 }

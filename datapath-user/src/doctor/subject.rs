@@ -3,14 +3,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
-use hyper::Method;
-
 use crate::{
-    api::{client::Client, types::Status},
-    config::{Config, ConfigError},
+    api::client::{Client, Service},
+    config::{Config, ConfigError, DEFAULT_PATH},
     docker_config,
     model::Wanted,
     processes::Process,
@@ -24,13 +23,15 @@ use crate::{
 
 use super::rules::Rules;
 
-/// How long the engine and the service have to answer.
+/// How long the engine has to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The host.
 pub struct Subject {
     /// The configuration: the defaults where the file is bad.
     pub(super) config: Config,
+    /// The file that it was read from; `None` where there is none.
+    pub(super) config_path: Option<PathBuf>,
     /// What is wrong with the file.
     pub(super) config_fault: Option<ConfigError>,
     /// Whether everything may be looked at.
@@ -39,8 +40,8 @@ pub struct Subject {
     pub(super) engines: Vec<Process>,
     /// What the engine says, or why it says nothing; `None` where there is none, or none is wanted.
     pub(super) docker: Option<Result<Seen, String>>,
-    /// What the service says, if it runs.
-    pub(super) service: Option<Status>,
+    /// The service.
+    pub(super) service: Service,
     /// The host's network; `None` where it cannot be read.
     pub(super) desired: Desired,
     /// The ids of XDP programs, by uplink or bridge.
@@ -52,11 +53,13 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// Looks. `config_fault` is what is wrong with the configuration's file.
-    pub async fn look(config: Config, config_fault: Option<ConfigError>) -> Self {
-        let client = Client::new(&config.api_socket);
-        let status = client.send::<_, Status>(Method::GET, "/v1/status", &());
-        let service = tokio::time::timeout(PATIENCE, status).await;
+    /// Looks. `path` is the configuration's file, if one was named, and `config_fault` what is wrong with it.
+    pub async fn look(
+        config: Config,
+        path: Option<PathBuf>,
+        config_fault: Option<ConfigError>,
+    ) -> Self {
+        let service = Client::new(&config.api_socket).look().await;
         let socket = &config.docker.socket;
         let wanted = config.docker.enabled.unwrap_or_else(|| socket.exists());
         let docker = if wanted {
@@ -101,12 +104,16 @@ impl Subject {
             xdp,
             root: nix::unistd::geteuid().is_root(),
             engines: docker_config::engines(),
-            service: service.ok().and_then(Result::ok),
+            service,
             obstacle: Firewall::open().rules().obstacle,
             rules: Rules::read(),
             desired,
             docker,
             config,
+            config_path: path.or_else(|| {
+                let default = Path::new(DEFAULT_PATH);
+                default.exists().then(|| default.to_owned())
+            }),
             config_fault,
         }
     }

@@ -23,7 +23,7 @@ use datapath_common::{
 use super::{Binding, Explanation, Packet, Question, Step, packet};
 use crate::{
     kernel::{
-        attach, netns,
+        attach,
         pinned::Pinned,
         pins,
         rehearsal::{Ran, Rehearsal},
@@ -41,14 +41,7 @@ use crate::{
 /// When nothing is pinned, the interface is not one of ours, or the kernel refuses to run the programs.
 pub async fn explain(pin_dir: &Path, question: &Question, at: Option<&str>) -> Result<Explanation> {
     let pinned = Pinned::open(pin_dir)?;
-    let served = pinned.settings()?.netns;
-    if served != 0 && netns::cookie()? != served {
-        bail!(
-            "pin_dir: {}: its datapath serves another network namespace than this; enter that one first \
-             (`nsenter --net=/proc/PID/ns/net datapath explain ...`, with the service's PID from `datapath status`)",
-            pin_dir.display()
-        );
-    }
+    pinned.require_here("explain")?;
     let tables = Tables::new(pin_dir);
     let netlink = Netlink::connect()?;
     let mut walk = Walk {

@@ -16,6 +16,7 @@ use datapath_common::names::programs::{
 use tracing::warn;
 
 use super::{
+    interface,
     link::{Found, Link},
     object, pins,
 };
@@ -207,7 +208,7 @@ pub fn reconcile(
 /// Whether an interface went since the interfaces were looked at, and its programs with it. That is nobody's doing and no
 /// fault: the kernel's message of it is on its way, and with it the next look.
 fn is_gone(ifindex: u32) -> bool {
-    nix::net::if_::if_indextoname(ifindex).is_err()
+    interface::name(ifindex).is_none()
 }
 
 /// Whether these are attached, but for the ports of endpoints.

@@ -13,6 +13,7 @@ pub mod detach;
 pub mod events;
 pub mod flows;
 pub mod grace;
+pub mod interface;
 pub mod life;
 pub mod link;
 pub mod netlink;

@@ -18,7 +18,7 @@ use super::{
     allow, attach, batch, cgroup,
     events::Events,
     flows::Flows,
-    pins,
+    interface, netns, pins,
     tables::{Tabled, Tables},
     xdp,
 };
@@ -36,10 +36,24 @@ pub enum Error {
     /// The directory is not ours to read.
     #[error("pin_dir: {}: not readable; run as root", .0.display())]
     Permission(PathBuf),
+    /// It serves another network namespace than this.
+    #[error(
+        "pin_dir: {}: its datapath serves another network namespace than this; enter that one first \
+         (`nsenter --net=/proc/PID/ns/net datapath {command} ...`, with the service's PID from `datapath status`)", .pin_dir.display()
+    )]
+    Elsewhere {
+        /// Where it is pinned.
+        pin_dir: PathBuf,
+        /// What has to be done there.
+        command: String,
+    },
     /// A map could not be read.
     #[error("{0:#}")]
     Map(#[from] anyhow::Error),
 }
+
+/// An interface's name, or what stands in its place.
+pub type Names = fn(u32) -> String;
 
 /// The pinned maps of one directory.
 #[derive(Clone, Debug)]
@@ -148,9 +162,41 @@ impl Pinned {
             .map_err(anyhow::Error::from)?)
     }
 
+    /// Whether it serves this network namespace. The interfaces of another one have other names here, or none.
+    #[expect(clippy::missing_errors_doc, reason = "as `ports`")]
+    pub fn is_here(&self) -> Result<bool, Error> {
+        let served = self.settings()?.netns;
+        Ok(served == 0 || netns::cookie().map_err(anyhow::Error::from)? == served)
+    }
+
+    /// Refuses where it serves another network namespace; `command` is what has to be done there.
+    ///
+    /// # Errors
+    /// With the remedy.
+    pub fn require_here(&self, command: &str) -> Result<(), Error> {
+        if self.is_here()? {
+            return Ok(());
+        }
+        Err(Error::Elsewhere {
+            pin_dir: self.pin_dir.clone(),
+            command: command.to_owned(),
+        })
+    }
+
+    /// What its interfaces are called here: by their numbers where it serves another network namespace.
+    #[expect(clippy::missing_errors_doc, reason = "as `ports`")]
+    pub fn names(&self) -> Result<Names, Error> {
+        Ok(if self.is_here()? {
+            interface::name_or_number
+        } else {
+            |ifindex| ifindex.to_string()
+        })
+    }
+
     /// What is attached where.
     #[expect(clippy::missing_errors_doc, reason = "as `ports`")]
     pub fn attachments(&self) -> Result<Vec<Attachment>, Error> {
+        let interface = self.names()?;
         let dir = pins::links(&self.pin_dir);
         let mut all = Vec::new();
         for entry in std::fs::read_dir(dir)
@@ -169,7 +215,7 @@ impl Pinned {
             if let Some((ifindex, mode)) = xdp::parse_pin(&name) {
                 all.push(Attachment {
                     program: names::programs::UPLINK_XDP.to_owned(),
-                    target: interface_name(ifindex),
+                    target: interface(ifindex),
                     hook: format!("xdp {mode}"),
                 });
                 continue;
@@ -185,22 +231,13 @@ impl Pinned {
             };
             all.push(Attachment {
                 program: program.to_owned(),
-                target: interface_name(ifindex),
+                target: interface(ifindex),
                 hook: format!("{means} {direction}"),
             });
         }
         all.sort();
         Ok(all)
     }
-}
-
-/// The name of an interface, or its index when it is gone.
-#[must_use]
-pub fn interface_name(ifindex: u32) -> String {
-    nix::net::if_::if_indextoname(ifindex)
-        .ok()
-        .and_then(|name| name.into_string().ok())
-        .unwrap_or_else(|| ifindex.to_string())
 }
 
 fn ports_of<F: Tabled>(tables: &Tables) -> anyhow::Result<Vec<PortView>> {

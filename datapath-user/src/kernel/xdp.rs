@@ -15,9 +15,8 @@ use datapath_common::names::programs::UPLINK_XDP;
 use tracing::warn;
 
 use super::{
-    attach,
+    attach, interface,
     link::{self, Link, Place},
-    pinned::interface_name,
     pins,
 };
 
@@ -120,7 +119,7 @@ pub fn reconcile(
         if known.get(ifindex) == Some(mode) {
             warn!(
                 "{UPLINK_XDP} was taken off {} by somebody else; it is attached again",
-                interface_name(*ifindex)
+                interface::name_or_number(*ifindex)
             );
         }
         if let Err(error) = attach(ebpf, *ifindex, *mode, &dir.join(pin_name(*ifindex, *mode))) {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::Snapshot;
-use crate::{api::types::source_name, view::PortView};
+use crate::view::PortView;
 
 /// A metric's type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,7 +152,7 @@ fn ports(all: &Snapshot, value: impl Fn(&PortView) -> u64) -> Vec<Sample> {
                 listen.addr.to_string(),
                 listen.port.to_string(),
                 listen.protocol.to_string(),
-                source_name(publication.source).to_owned(),
+                publication.source.name().to_owned(),
                 publication.owner.clone(),
             ];
             (labels, value(port))

@@ -6,6 +6,8 @@ use datapath_common::reason::Reason;
 use tokio::io::unix::AsyncFd;
 use tracing::warn;
 
+use crate::kernel::interface;
+
 /// Reads it for as long as the service runs.
 pub(super) fn read(ebpf: &mut Ebpf) -> anyhow::Result<()> {
     let logger = EbpfLogger::init_with_logger(ebpf, Words)?;
@@ -34,10 +36,7 @@ impl log::Log for Words {
         let (Some(Ok(reason)), Some(Ok(ifindex))) = (numbers.next(), numbers.next()) else {
             return warn!("the programs say: {}", text.escape_debug());
         };
-        let interface = nix::net::if_::if_indextoname(ifindex).map_or_else(
-            |_| ifindex.to_string(),
-            |name| name.to_string_lossy().into_owned(),
-        );
+        let interface = interface::name_or_number(ifindex);
         match Reason::from_raw(reason) {
             Some(reason) => warn!(
                 "packets are dropped on {interface}, {}: {} `datapath stats` counts them",

@@ -332,28 +332,36 @@ fn lists_that_make_no_sense() {
             .status
             .success()
     );
-    for (arguments, parts) in [
+    for (arguments, status, parts) in [
         (
             publish("81:81", "203.0.113.0/24,nobody"),
-            ["nobody: ", "ADDRESS/PREFIX"],
+            2,
+            ["'nobody' for '--allow", "ADDRESS/PREFIX"],
         ),
         (
             publish("81:81", "203.0.113.1/24"),
-            ["203.0.113.1/24: ", "write \"203.0.113.0/24\""],
+            2,
+            ["203.0.113.1/24", "write \"203.0.113.0/24\""],
         ),
-        (publish("81:81", "2001:db8::/32"), ["2001:db8::/32", "IPv4"]),
+        (
+            publish("81:81", "2001:db8::/32"),
+            1,
+            ["2001:db8::/32", "IPv4"],
+        ),
         (
             vec!["allow", "8080", "10.0.0.0/33"],
+            2,
             ["10.0.0.0/33", "ADDRESS/PREFIX"],
         ),
-        (vec!["allow", "8080", "fd00::/8"], ["fd00::/8", "IPv4"]),
+        (vec!["allow", "8080", "fd00::/8"], 1, ["fd00::/8", "IPv4"]),
         (
             vec!["allow", "9999", "10.0.0.0/8"],
+            1,
             ["0.0.0.0:9999/tcp", "not published"],
         ),
     ] {
         let output = datapath.cli(&arguments);
-        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert_eq!(output.status.code(), Some(status), "{arguments:?}");
         for part in parts {
             assert!(
                 said(&output).contains(part),
@@ -361,7 +369,9 @@ fn lists_that_make_no_sense() {
                 said(&output)
             );
         }
-        assert_eq!(said(&output).lines().count(), 1);
+        if status == 1 {
+            assert_eq!(said(&output).lines().count(), 1);
+        }
     }
     assert_eq!(port(&datapath, "allow"), Value::from(vec!["10.0.0.0/8"]));
     assert_eq!(port(&datapath, "port"), 8080);

@@ -123,6 +123,16 @@ fn bad_requests_have_clear_answers() {
         assert!(answer.contains(part), "{part}: {shown}");
         is_well(&datapath);
     }
+    for (line, status) in [("GET /v1/nothing", "404"), ("GET /v1/ports", "405")] {
+        let asked = format!("{line} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        let answer = send(&datapath, asked.as_bytes());
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status}")),
+            "{answer}"
+        );
+        assert!(answer.contains(r#"{"error":{"#), "{answer}");
+        assert!(answer.contains("there are GET /v1/status"), "{answer}");
+    }
     assert!(
         send(&datapath, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\r\n\r\n")
             .starts_with("HTTP/1.1 400")

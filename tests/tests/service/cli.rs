@@ -1,6 +1,9 @@
 //! The command line's promises: exit statuses, documented JSON, quiet ends, generated help.
 
-use std::{collections::BTreeSet, process::Stdio};
+use std::{
+    collections::BTreeSet,
+    process::{Command, Stdio},
+};
 
 use datapath_tests::lab::{Datapath, Lab};
 use serde_json::Value;
@@ -98,6 +101,18 @@ fn statuses_and_errors_of_one_line() {
         (&["publish", "0:80", "--to", "172.17.0.2"], 2, "0"),
         (&["publish", "80:65536", "--to", "172.17.0.2"], 2, "65536"),
         (&["unpublish", "4711"], 1, "0.0.0.0:4711/tcp: not published"),
+        (&["publish", "7000:80", "--to", "fd00:17::2"], 0, ""),
+        (&["unpublish", "7000"], 1, "but [::]:7000/tcp is"),
+        (
+            &["explain", "tcp", "203.0.113.9", "203.0.113.2"],
+            2,
+            "which port?",
+        ),
+        (
+            &["monitor", "--interface", "nope"],
+            1,
+            "nope: there is no such interface",
+        ),
         (
             &["--pin-dir", "/sys/fs/bpf/dpnone", "flows"],
             1,
@@ -130,6 +145,73 @@ fn statuses_and_errors_of_one_line() {
     );
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(said.contains("service: not running"), "{said}");
+}
+
+/// A service that hangs is no reason to hang: what the maps say is said all the same.
+#[test]
+fn a_service_that_hangs_is_told_from_none() {
+    let lab = Lab::new();
+    let datapath = Datapath::start(&lab, "");
+    datapath.frozen(|| {
+        let output = datapath.cli(&["status"]);
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{output:?}");
+        assert!(said.contains("uplink_ingress on eth0"), "{said}");
+        assert!(said.contains("no answer within 5 s"), "{said}");
+        let json: Value =
+            serde_json::from_slice(&datapath.cli(&["status", "--json"]).stdout).unwrap();
+        assert_eq!(json["active"], true, "{json}");
+        assert_eq!(json["service"], Value::Null, "{json}");
+    });
+}
+
+/// Who may see neither pins nor socket is told so, and not that nothing runs.
+#[test]
+fn who_may_not_look_is_told_so() {
+    // The program is opened before the user changes: where it lies may not be everybody's.
+    const NOBODY: &str = "exec 9<\"$0\"; exec setpriv --reuid=65534 --regid=65534 --clear-groups /proc/self/fd/9 \"$@\"";
+    let lab = Lab::new();
+    let datapath = Datapath::start(&lab, "");
+    let ordinary = datapath.command(&[]);
+    let program = ordinary.get_args().nth(1).unwrap();
+    let nobodys = |arguments: &[&str]| {
+        Command::new("sh")
+            .args(["-c", NOBODY])
+            .arg(program)
+            .arg("--pin-dir")
+            .arg(datapath.pins())
+            .arg("--api-socket")
+            .arg(datapath.api_socket())
+            .args(arguments)
+            .output()
+            .unwrap()
+    };
+    for (arguments, part) in [
+        (&["status"][..], "not readable; run as root"),
+        (&["status", "--json"], "not readable; run as root"),
+        (&["ports"], "not readable; run as root"),
+        (&["unpublish", "80"], "may not be opened; run as root"),
+        (&["detach"], "run as root"),
+    ] {
+        let output = nobodys(arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {output:?}");
+        assert!(said.contains(part), "{arguments:?}: {said}");
+        assert!(!said.contains("not active"), "{said}");
+    }
+    let status = nobodys(&["status", "--json"]).stdout;
+    let status: Value = serde_json::from_slice(&status).unwrap();
+    assert_eq!(status["active"], Value::Null, "{status}");
+    let doctor = nobodys(&["doctor", "--json"]).stdout;
+    let doctor: Value = serde_json::from_slice(&doctor).unwrap();
+    let findings = doctor["findings"].as_array().unwrap();
+    for check in ["service", "way", "ports", "pins"] {
+        let mut its = findings.iter().filter(|finding| finding["check"] == check);
+        assert!(
+            its.all(|finding| finding["state"] == "unknown"),
+            "{check}: {doctor}"
+        );
+    }
 }
 
 #[test]

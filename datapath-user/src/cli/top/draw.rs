@@ -12,7 +12,7 @@ use ratatui::{
 };
 
 use super::{
-    Choice, Tab,
+    Choice, Sort, Tab,
     rates::{Look, Row},
 };
 
@@ -72,72 +72,130 @@ fn tab_line(choice: &Choice) -> Line<'static> {
 }
 
 fn rows(frame: &mut Frame<'_>, look: &Look, choice: &Choice, area: Rect) {
-    let (rows, header, widths): (_, Vec<&str>, Vec<Constraint>) = match choice.tab {
-        Tab::Ports => (
-            &look.ports,
-            vec![
-                "LISTEN",
-                "TO",
-                "OWNER",
-                "BYTES/s",
-                "PACKETS/s",
-                "FLOWS/s",
-                "BYTES",
-                "PACKETS",
-            ],
-            [28, 24, 14, 10, 10, 8, 10, 10]
-                .map(Constraint::Length)
-                .to_vec(),
-        ),
-        Tab::Flows => (
-            &look.flows,
-            vec![
-                "PROTO",
-                "STATE",
-                "FROM",
-                "TO",
-                "ANSWERED BY",
-                "BYTES/s",
-                "PACKETS/s",
-                "BYTES",
-                "PACKETS",
-            ],
-            [6, 11, 22, 22, 22, 10, 10, 10, 10]
-                .map(Constraint::Length)
-                .to_vec(),
-        ),
-        Tab::Drops => (
-            &look.drops,
-            vec!["REASON", "PACKETS/s", "PACKETS", "MEANING"],
-            vec![
-                Constraint::Length(24),
-                Constraint::Length(10),
-                Constraint::Length(10),
-                Constraint::Min(20),
-            ],
-        ),
+    let rows = match choice.tab {
+        Tab::Ports => &look.ports,
+        Tab::Flows => &look.flows,
+        Tab::Drops => &look.drops,
     };
     // The last row stays in sight.
     let from = choice.scroll.min(rows.len().saturating_sub(1));
-    let shown = rows.iter().skip(from).take(area.height.into());
-    let table = Table::new(shown.map(|row| Cells::new(cells(row, choice.tab))), widths)
-        .header(Cells::new(header).style(BOLD));
-    frame.render_widget(table, area);
+    let shown: Vec<_> = rows.iter().skip(from).take(area.height.into()).collect();
+    let columns = fitting(columns(&shown, choice.tab), choice, area.width.into());
+    let lines = (0..shown.len()).map(|line| {
+        let cells = columns.iter().map(|column| column.cell(line));
+        Cells::new(cells.collect::<Vec<_>>())
+    });
+    let widths = columns.iter().map(|column| column.width as u16);
+    let table = Table::new(lines, widths.map(Constraint::Length).collect::<Vec<_>>());
+    let header = columns.iter().map(|column| column.title);
+    let header = Cells::new(header.collect::<Vec<_>>()).style(BOLD);
+    frame.render_widget(table.header(header), area);
 }
 
-fn cells(row: &Row, tab: Tab) -> Vec<String> {
-    let mut cells = row.words.clone();
-    let (rate, packet_rate) = (human(row.rate), human(row.packet_rate));
-    let (bytes, packets) = (human(row.bytes), human(row.packets));
-    match tab {
-        Tab::Ports => cells.extend([rate, packet_rate, human(row.flow_rate), bytes, packets]),
-        Tab::Flows => cells.extend([rate, packet_rate, bytes, packets]),
-        Tab::Drops => {
-            cells.insert(1, packets);
-            cells.insert(1, packet_rate);
+/// A column of the table.
+struct Column {
+    title: &'static str,
+    cells: Vec<String>,
+    width: usize,
+}
+
+impl Column {
+    fn new(title: &'static str, cells: impl Iterator<Item = String>) -> Self {
+        let cells: Vec<_> = cells.collect();
+        let words = cells.iter().map(|cell| cell.chars().count());
+        let width = words.chain([title.len()]).max().unwrap_or_default();
+        Self {
+            title,
+            cells,
+            width,
         }
     }
-    cells
+
+    /// What does not fit is marked: the beginning of an address looks like another address.
+    fn cell(&self, line: usize) -> String {
+        let text = self.cells.get(line).map_or("", String::as_str);
+        if text.chars().count() <= self.width {
+            return text.to_owned();
+        }
+        let beginning = text.chars().take(self.width.saturating_sub(1));
+        beginning.chain(['…']).collect()
+    }
+}
+
+fn columns(rows: &[&Row], tab: Tab) -> Vec<Column> {
+    let word = |title, index: usize| {
+        let words = rows.iter().map(|row| row.words.get(index).cloned());
+        Column::new(title, words.map(Option::unwrap_or_default))
+    };
+    let number =
+        |title, of: fn(&Row) -> u64| Column::new(title, rows.iter().map(|row| human(of(row))));
+    let rate = || number("BYTES/s", |row| row.rate);
+    let packet_rate = || number("PACKETS/s", |row| row.packet_rate);
+    let bytes = || number("BYTES", |row| row.bytes);
+    let packets = || number("PACKETS", |row| row.packets);
+    match tab {
+        Tab::Ports => vec![
+            word("LISTEN", 0),
+            word("TO", 1),
+            word("OWNER", 2),
+            rate(),
+            packet_rate(),
+            number("FLOWS/s", |row| row.flow_rate),
+            bytes(),
+            packets(),
+        ],
+        Tab::Flows => vec![
+            word("PROTO", 0),
+            word("STATE", 1),
+            word("FROM", 2),
+            word("TO", 3),
+            word("ANSWERED BY", 4),
+            rate(),
+            packet_rate(),
+            bytes(),
+            packets(),
+        ],
+        Tab::Drops => vec![
+            word("REASON", 0),
+            packet_rate(),
+            packets(),
+            word("MEANING", 1),
+        ],
+    }
+}
+
+/// Those columns that fit a screen. Where not all do, those that are least missed go first, but not the one that the rows
+/// are sorted by; then the widest ones are cut.
+fn fitting(mut columns: Vec<Column>, choice: &Choice, screen: usize) -> Vec<Column> {
+    const LEAST_MISSED: [&str; 7] = [
+        "PACKETS",
+        "BYTES",
+        "ANSWERED BY",
+        "FLOWS/s",
+        "OWNER",
+        "PACKETS/s",
+        "STATE",
+    ];
+    let sorted_by = match (choice.tab, choice.sort) {
+        (Tab::Drops, _) => "PACKETS/s",
+        (_, Sort::Rate) => "BYTES/s",
+        (_, Sort::Bytes) => "BYTES",
+        (_, Sort::Packets) => "PACKETS",
+    };
+    // A blank between two.
+    let total = |columns: &[Column]| columns.iter().map(|column| column.width + 1).sum::<usize>();
+    for title in LEAST_MISSED {
+        if total(&columns) > screen + 1 && title != sorted_by && choice.tab != Tab::Drops {
+            columns.retain(|column| column.title != title);
+        }
+    }
+    while total(&columns) > screen + 1
+        && let Some(widest) = columns.iter_mut().max_by_key(|column| column.width)
+        && widest.width > 1
+    {
+        widest.width -= 1;
+    }
+    columns
 }
 
 /// A number in four digits and a letter, by thousands.
@@ -158,7 +216,6 @@ mod tests {
     use ratatui::{Terminal, backend::TestBackend};
 
     use super::*;
-    use crate::cli::top::Sort;
 
     #[test]
     fn numbers_for_people() {
@@ -174,37 +231,85 @@ mod tests {
         }
     }
 
-    #[test]
-    fn every_tab_fits_any_screen() {
-        let row = |words: &[&str]| Row {
+    fn row(words: &[&str]) -> Row {
+        Row {
             words: words.iter().map(|word| (*word).to_owned()).collect(),
             rate: 1_000_000,
             packet_rate: 1_000_000,
             ..Row::default()
-        };
-        let look = Look {
-            ports: vec![row(&["0.0.0.0:8080/tcp", "172.17.0.2:80", "web"])],
-            flows: vec![row(&["tcp", "ESTABLISHED", "a", "b", "c"]); 100],
-            drops: vec![row(&["unpublished", "From outside."])],
+        }
+    }
+
+    fn look() -> Look {
+        let flow = [
+            "tcp",
+            "ESTABLISHED",
+            "203.0.113.9:40000",
+            "203.0.113.2:8080",
+            "172.17.0.2:80",
+        ];
+        let long = "[2001:db8:1111:2222:3333:4444:5555:6666]:65535";
+        Look {
+            ports: vec![
+                row(&["0.0.0.0:8080/tcp", "172.17.0.2:80", "3f2a9c01d7e4"]),
+                row(&["[2001:db8::2]:8080/tcp", "[fd00:17::2]:80", "file"]),
+            ],
+            flows: vec![row(&flow), row(&["udp", "", long, long, long])],
+            drops: vec![row(&["fragment-without-first", "A later fragment."])],
             ..Look::default()
+        }
+    }
+
+    fn screen(tab: Tab, sort: Sort, scroll: usize, (width, height): (u16, u16)) -> String {
+        let choice = Choice {
+            tab,
+            sort,
+            scroll,
+            ..Choice::default()
         };
+        let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
+        terminal
+            .draw(|frame| draw(frame, &look(), &choice, Path::new("/x"), 1))
+            .unwrap();
+        terminal.backend().to_string()
+    }
+
+    #[test]
+    fn every_tab_fits_any_screen() {
         for tab in Tab::ALL {
-            for (width, height) in [(1, 1), (20, 3), (80, 24), (200, 60)] {
-                let choice = Choice {
-                    tab,
-                    sort: Sort::Bytes,
-                    scroll: 1000,
-                    ..Choice::default()
-                };
-                let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
-                terminal
-                    .draw(|frame| draw(frame, &look, &choice, Path::new("/x"), 1))
-                    .unwrap();
-                let text = terminal.backend().to_string();
-                if width == 200 {
+            for size in [(1, 1), (20, 3), (80, 24), (200, 60)] {
+                let text = screen(tab, Sort::Bytes, 1000, size);
+                if size.0 == 200 {
                     assert!(text.contains("1000k"), "{text}");
                 }
             }
         }
+    }
+
+    #[test]
+    fn eighty_columns_show_what_matters_and_mark_what_is_cut() {
+        let ports = screen(Tab::Ports, Sort::Rate, 0, (80, 24));
+        for word in [
+            "0.0.0.0:8080/tcp",
+            "172.17.0.2:80",
+            "[2001:db8::2]:8080/tcp",
+            "1000k",
+        ] {
+            assert!(ports.contains(word), "{ports}");
+        }
+        let flows = screen(Tab::Flows, Sort::Packets, 0, (80, 24));
+        for word in [
+            "203.0.113.9:40000",
+            "203.0.113.2:8080",
+            "[2001:db8:",
+            "…",
+            "BYTES/s",
+            "PACKETS",
+        ] {
+            assert!(flows.contains(word), "{flows}");
+        }
+        assert!(!flows.contains("ANSWERED BY"), "{flows}");
+        let drops = screen(Tab::Drops, Sort::Rate, 0, (80, 24));
+        assert!(drops.contains("fragment-without-first"), "{drops}");
     }
 }

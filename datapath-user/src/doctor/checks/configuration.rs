@@ -1,18 +1,15 @@
 //! Our own configuration.
 
-use std::path::Path;
-
 use super::super::{Found, Subject, fine, note, todo};
-use crate::config::DEFAULT_PATH;
 
 pub(super) fn look(subject: &Subject) -> Found {
-    let mut found = match &subject.config_fault {
-        Some(fault) => vec![todo(
+    let mut found = match (&subject.config_fault, &subject.config_path) {
+        (Some(fault), _) => vec![todo(
             fault.to_string(),
             "mend that line; the service does not start with it, and a running one keeps what it had",
         )],
-        None if Path::new(DEFAULT_PATH).exists() => vec![fine("the configuration makes sense")],
-        None => vec![fine(
+        (None, Some(path)) => vec![fine(format!("{} makes sense", path.display()))],
+        (None, None) => vec![fine(
             "no configuration file, and none is needed: Docker says what to do",
         )],
     };

@@ -1,13 +1,17 @@
 //! Published ports that somebody else wants, too.
 
-use super::super::{Found, Subject, fine, note, todo};
-use crate::{kernel::pinned::Pinned, sources::listeners::Listeners};
+use super::super::{Found, Subject, fine, note, todo, unknown};
+use crate::{
+    kernel::pinned::{Error, Pinned},
+    sources::listeners::Listeners,
+};
 
 pub(super) fn look(subject: &Subject) -> Found {
     let ports = Pinned::open(&subject.config.pin_dir).and_then(|pinned| pinned.ports());
     let ports = match ports {
         Ok(ports) if ports.is_empty() => return vec![note("no port is published")],
         Ok(ports) => ports,
+        Err(error @ Error::Permission(_)) => return vec![unknown(error.to_string())],
         Err(error) => return vec![note(error.to_string())],
     };
     let listens = ports.iter().map(|port| port.publication.listen);

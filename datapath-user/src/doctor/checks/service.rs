@@ -1,26 +1,22 @@
 //! The service: whether it runs, and what it complains of.
 
-use super::super::{Found, Subject, fine, todo};
-use crate::kernel::pinned::{Error, Pinned};
+use super::super::{Found, State, Subject, fine, todo, unknown};
+use crate::{
+    api::client::Service,
+    kernel::pinned::{Error, Pinned},
+};
 
 pub(super) fn look(subject: &Subject) -> Found {
-    let Some(status) = &subject.service else {
-        let pinned = Pinned::open(&subject.config.pin_dir).and_then(|pinned| pinned.attachments());
-        let what = match pinned {
-            Ok(attached) if !attached.is_empty() => {
-                "the service does not run; the datapath works without it, and nothing new is published"
-            }
-            Err(Error::Permission(_)) => {
-                "the service does not answer (its socket is root's and its group's)"
-            }
-            Ok(_) | Err(Error::Absent(_) | Error::Map(_)) => {
-                "the service does not run, and nothing is attached"
-            }
-        };
-        return vec![todo(
-            what,
-            "`systemctl enable --now datapath`, or `datapath run`",
-        )];
+    let status = match &subject.service {
+        Service::Answers(status) => status,
+        Service::Unknown(why) if subject.root => {
+            return vec![todo(
+                why,
+                "look at its log (`journalctl --unit datapath`), and `systemctl restart datapath`: no connection notices",
+            )];
+        }
+        Service::Unknown(why) => return vec![unknown(why)],
+        Service::Absent => return vec![absent(subject)],
     };
     let mut found = vec![fine(format!(
         "the service runs: process {}, version {}, {} ports published",
@@ -43,4 +39,18 @@ pub(super) fn look(subject: &Subject) -> Found {
         ));
     }
     found
+}
+
+fn absent(subject: &Subject) -> (State, String, Option<String>) {
+    let pinned = Pinned::open(&subject.config.pin_dir).and_then(|pinned| pinned.attachments());
+    let says = match pinned {
+        Ok(attached) if !attached.is_empty() => {
+            "the service does not run; the datapath works without it, and nothing new is published"
+        }
+        Err(Error::Permission(_)) => "the service does not run",
+        Ok(_) | Err(Error::Absent(_) | Error::Elsewhere { .. } | Error::Map(_)) => {
+            "the service does not run, and nothing is attached"
+        }
+    };
+    todo(says, "`systemctl enable --now datapath`, or `datapath run`")
 }

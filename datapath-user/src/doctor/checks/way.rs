@@ -1,11 +1,17 @@
 //! How packets are sent on: past the stack or through it, and why.
 
-use super::super::{Found, Subject, fine, note};
+use super::super::{Found, Subject, fine, note, unknown};
 use crate::{reconcile::forwarding, sources::firewall::Rules};
 
 pub(super) fn look(subject: &Subject) -> Found {
-    let ways = match &subject.service {
+    let service = subject.service.status();
+    let ways = match service {
         Some(status) => status.forwarding.clone(),
+        None if !subject.root => {
+            return vec![unknown(
+                "whether rules of this host stand in the way cannot be told",
+            )];
+        }
         None => forwarding::decide(
             subject.config.forwarding,
             &subject.desired,
@@ -16,11 +22,7 @@ pub(super) fn look(subject: &Subject) -> Found {
             },
         ),
     };
-    let now = if subject.service.is_some() {
-        ""
-    } else {
-        "would be "
-    };
+    let now = if service.is_some() { "" } else { "would be " };
     [
         ("IPv4", ways.ipv4.fast, ways.ipv4.to_string()),
         ("IPv6", ways.ipv6.fast, ways.ipv6.to_string()),

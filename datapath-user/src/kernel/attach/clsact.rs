@@ -21,10 +21,9 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 
 use super::Hook;
 use crate::kernel::{
+    interface,
     link::{self, Link},
-    netlink,
-    pinned::interface_name,
-    pins,
+    netlink, pins,
 };
 
 /// Where our filter stands among those of others: a number that nobody takes by chance ("dp").
@@ -62,7 +61,7 @@ fn look(program: &str, ifindex: u32) -> Result<Link> {
         Some(filter) => bail!(
             "{}: filter {PRIORITY} of clsact is somebody else's ({:?}), and {program} belongs there; take it off with \
              `tc filter del`",
-            interface_name(ifindex),
+            interface::name_or_number(ifindex),
             filter.name,
         ),
     }
@@ -106,8 +105,13 @@ pub(super) fn swap(
     ifindex: u32,
     pin: &Path,
 ) -> Result<()> {
-    replace(program, direction, &interface_name(ifindex))?;
+    replace(program, direction, &there_is(ifindex)?)?;
     place(program, pin)
+}
+
+/// The interface's name, by which filters go. One that has gone since is nobody's fault, and no other may stand in.
+fn there_is(ifindex: u32) -> Result<String> {
+    interface::name(ifindex).with_context(|| format!("interface {ifindex} is gone"))
 }
 
 fn replace(program: &mut SchedClassifier, direction: TcAttachType, interface: &str) -> Result<()> {
@@ -125,7 +129,7 @@ pub(super) fn take_off(
     pin: &Path,
 ) -> Result<()> {
     if there {
-        let filter = filter(direction, &interface_name(ifindex))?;
+        let filter = filter(direction, &there_is(ifindex)?)?;
         filter.detach().context("clsact: the filter")?;
     }
     let marker = pin.with_file_name(marker(ifindex));

@@ -8,7 +8,7 @@ use tracing::error;
 use super::{super::handle::Request, State};
 use crate::{
     api::types::{Refusal, RefusalKind, Status},
-    model::{AllowList, Listen, Publication, Source, Wanted},
+    model::{AllowList, Listen, Publication, Source, Wanted, every_address},
     reconcile::led::Ports,
 };
 
@@ -115,14 +115,23 @@ impl State {
                     RefusalKind::Conflict,
                     format!("published by {}; {remedy}", port.owner),
                 ),
-                None => Refusal::new(
-                    RefusalKind::NotFound,
-                    "not published; `datapath ports` lists what is",
-                ),
+                None => Refusal::new(RefusalKind::NotFound, self.not_published(listen)),
             };
             return Err(refusal.about(format!("[{index}].listen"), listen.to_string()));
         }
         Ok(())
+    }
+
+    /// Who means an IPv6 port may have left its address out.
+    fn not_published(&self, listen: Listen) -> String {
+        let every = Listen {
+            addr: every_address(true),
+            ..listen
+        };
+        if listen.addr == every_address(false) && self.desired.publications.contains_key(&every) {
+            return format!("not published, but {every} is; name that address");
+        }
+        "not published; `datapath ports` lists what is".to_owned()
     }
 
     /// The API's ports at these places as they are now, to take a change back.

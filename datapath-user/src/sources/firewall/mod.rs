@@ -79,10 +79,7 @@ impl Firewall {
         });
         Rules {
             obstacle: obstacle.map_or_else(
-                |error| {
-                    let says = format!("the host's rules cannot be read: {error}");
-                    Some(Obstacle(says))
-                },
+                |error| Some(Obstacle(format!("a rule that cannot be read ({error})"))),
                 |found| found.map(Obstacle),
             ),
             translates: translates || xtables::translates(),
