@@ -196,7 +196,7 @@ fn random_faults_for_minutes() {
 
 /// Which fault comes next is the same in each run: one that fails can be seen again.
 fn one_after_the_other(lab: &Lab, datapath: &mut Datapath, faults: &[Fault], times: usize) {
-    let first = links(datapath, "").len();
+    let first = datapath.links("").len();
     let mut state = 1_u32;
     let mut longest = (Duration::ZERO, "none");
     for number in 0..times {
@@ -208,7 +208,7 @@ fn one_after_the_other(lab: &Lab, datapath: &mut Datapath, faults: &[Fault], tim
         wait_for(Duration::from_secs(5), &what, || {
             lab.host.classifiers("eth0") == ["uplink_ingress", "uplink_egress"]
                 && datapath.maps().join("FLOWS4").exists()
-                && links(datapath, "").len() == first
+                && datapath.links("").len() == first
                 && datapath.serving().is_some()
                 && Talk::open(&lab.lan, "203.0.113.2:8080").is_ok()
         });
