@@ -92,6 +92,20 @@ fn a_rule_of_the_bridge_has_its_say_too() {
     holds_within_a_second(&["nft", rules], &["nft", "delete table bridge guard"]);
 }
 
+/// Where only packets of one interface pass, before any protocol has them.
+#[test]
+fn rules_of_an_interface_have_their_say_too() {
+    for family in ["netdev", "inet"] {
+        let rules = format!(
+            "add table {family} guard; \
+             add chain {family} guard i {{ type filter hook ingress device eth0 priority 0; policy accept; }}; \
+             add rule {family} guard i ip daddr 172.17.0.2 drop"
+        );
+        let unset = format!("delete table {family} guard");
+        holds_within_a_second(&["nft", &rules], &["nft", &unset]);
+    }
+}
+
 #[test]
 fn an_iptables_rule_has_its_say_within_a_second() {
     holds_within_a_second(

@@ -24,6 +24,10 @@ const CHAIN_USE: u16 = 6;
 const CHAIN_TYPE: u16 = 7;
 const HOOK_NUMBER: u16 = 1;
 
+/// `NFPROTO_INET`: IPv4 and IPv6.
+const INET: u8 = 1;
+/// `NF_INET_INGRESS`: its hook of single interfaces, as `NETDEV`'s.
+const INGRESS: u32 = 5;
 /// `NFPROTO_ARP`: its packets are never sent on.
 const ARP: u8 = 3;
 /// `NFPROTO_NETDEV`: hooks of single interfaces, before all others; their numbers are others'.
@@ -81,6 +85,7 @@ pub(super) fn chains(socket: &Socket) -> io::Result<Chains> {
             && rules.unwrap_or(0) > 0
             && text(attributes, CHAIN_TYPE) == "nat";
         let passed = matches!(family, NETDEV | BRIDGE)
+            || family == INET && hook == Some(INGRESS)
             || hook.is_some_and(|number| PASSED.contains(&number));
         if !passed || found.obstacle.is_some() {
             return;
