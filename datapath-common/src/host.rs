@@ -3,8 +3,9 @@
 
 use crate::family::{Addr4, Addr6, Address, Family};
 
-/// How many dialled addresses are remembered, each family. When full, the one unused for longest makes room:
-/// `getpeername` then tells the endpoint's own address.
+/// How many dialled addresses are remembered, each family. The service takes out those of closed sockets. When full, the
+/// one unused for longest makes room: `getpeername` then tells the endpoint's own address, and the connection outlives its
+/// port.
 pub const MAX_PEERS: u32 = 65_536;
 
 /// A socket, and the endpoint that it was led to.
@@ -44,6 +45,14 @@ impl<F: Family> PeerKey<F> {
             port,
             zero: 0,
         }
+    }
+
+    /// The socket's cookie.
+    #[must_use]
+    #[inline(always)]
+    pub const fn socket(&self) -> u64 {
+        let [low, high] = self.cookie;
+        low as u64 | (high as u64) << 32
     }
 }
 
@@ -107,6 +116,14 @@ mod tests {
         assert_eq!(Addr6::from_words(v6.quarters()), v6);
         assert_eq!(v6.mapped(), Some(v4));
         assert_eq!(V6::LOOPBACK.mapped(), None);
+    }
+
+    #[test]
+    fn a_cookie_in_halves_is_the_same() {
+        for cookie in [0, 1, u64::from(u32::MAX), 1 << 32, u64::MAX - 1] {
+            let key = PeerKey::<V4>::new(cookie, Addr4([172, 17, 0, 2]), 80);
+            assert_eq!(key.socket(), cookie);
+        }
     }
 
     #[test]

@@ -29,6 +29,9 @@ pub trait Dial: Maps + Named {
 
     /// What the socket dialled when it was led to this endpoint.
     fn recall(cookie: u64, addr: &Self::Addr, port: u16) -> Option<Peer<Self>>;
+
+    /// The socket was not led there this time, or nowhere.
+    fn forget(cookie: u64, addr: &Self::Addr, port: u16);
 }
 
 impl Dial for V4 {
@@ -40,6 +43,11 @@ impl Dial for V4 {
     #[inline(always)]
     fn recall(cookie: u64, addr: &Self::Addr, port: u16) -> Option<Peer<Self>> {
         remembered::<Self>(cookie, addr, port)
+    }
+
+    #[inline(always)]
+    fn forget(cookie: u64, addr: &Self::Addr, port: u16) {
+        forgotten::<Self>(cookie, addr, port);
     }
 }
 
@@ -60,20 +68,31 @@ impl Dial for V6 {
         }
         remembered::<V4>(cookie, &addr.mapped()?, port).map(mapped)
     }
+
+    #[inline(always)]
+    fn forget(cookie: u64, addr: &Self::Addr, port: u16) {
+        forgotten::<Self>(cookie, addr, port);
+        if let Some(v4) = addr.mapped() {
+            forgotten::<V4>(cookie, &v4, port);
+        }
+    }
 }
 
-/// `connect`: leads the whole connection, or the socket's datagrams from now on.
+/// `connect`: leads the whole connection, or the socket's datagrams from now on. One that dials an endpoint itself talks
+/// to nobody else, wherever it was led before.
 #[inline(always)]
-pub fn connect<F: Dial>(call: Call) -> i32 {
-    let _ = dial::<F>(call, true);
+pub fn connect<F: Dial>(mut call: Call) -> i32 {
+    if dial::<F>(&mut call, true).is_none() && is_of_host(&call) {
+        F::forget(call.cookie(), &F::addr(&call), call.port());
+    }
     GO_ON
 }
 
 /// `sendto` and `sendmsg`: leads one datagram. The kernel cannot send from IPv6 to a mapped address here
 /// (net/ipv6/udp.c, `udpv6_sendmsg`), so such a datagram goes on as it was.
 #[inline(always)]
-pub fn sendmsg<F: Dial>(call: Call) -> i32 {
-    let _ = dial::<F>(call, false);
+pub fn sendmsg<F: Dial>(mut call: Call) -> i32 {
+    let _ = dial::<F>(&mut call, false);
     GO_ON
 }
 
@@ -90,13 +109,13 @@ pub fn show<F: Dial>(mut call: Call) -> i32 {
 }
 
 #[inline(always)]
-fn dial<F: Dial>(mut call: Call, may_map: bool) -> Option<()> {
+fn dial<F: Dial>(call: &mut Call, may_map: bool) -> Option<()> {
     let protocol = call.protocol();
-    if (protocol != proto::TCP && protocol != proto::UDP) || !is_of_host(&call) {
+    if (protocol != proto::TCP && protocol != proto::UDP) || !is_of_host(call) {
         return None;
     }
     let dialled = Peer::<F> {
-        addr: F::addr(&call),
+        addr: meant::<F>(&F::addr(call)),
         port: call.port(),
         zero: 0,
     };
@@ -105,7 +124,7 @@ fn dial<F: Dial>(mut call: Call, may_map: bool) -> Option<()> {
         return None;
     }
     remember(call.cookie(), &to, &dialled);
-    F::set_addr(&mut call, &to.addr);
+    F::set_addr(call, &to.addr);
     call.set_port(to.port);
     Some(())
 }
@@ -150,6 +169,12 @@ fn remember<F: Maps>(cookie: u64, to: &Peer<F>, dialled: &Peer<F>) {
         // Without room the socket is told the endpoint's own address: the call goes through all the same.
         let _ = F::peers().insert(key, dialled, 0);
     }
+}
+
+#[inline(never)]
+fn forgotten<F: Maps>(cookie: u64, addr: &F::Addr, port: u16) {
+    // Most sockets were never led, and have nothing to forget.
+    let _ = F::peers().remove(PeerKey::<F>::new(cookie, *addr, port));
 }
 
 #[inline(never)]

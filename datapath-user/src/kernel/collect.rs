@@ -4,7 +4,7 @@
 //! table of established flows, which nothing evicts from. While it looks at every flow it counts those of each
 //! endpoint, if there is a limit.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use aya::{
     Pod,
     maps::{HashMap, MapData},
@@ -20,6 +20,7 @@ use super::{
     census::Census,
     flows,
     life::{Judge, Tier},
+    sockets::Sockets,
     tables::{Tabled, Tables},
 };
 
@@ -41,6 +42,8 @@ pub struct Collected {
     pub fragments: u64,
     /// Of next hops that no packet took lately.
     pub hops: u64,
+    /// Of what sockets of the host's own dialled that are closed by now.
+    pub dialled: u64,
 }
 
 /// Goes through all maps whose entries expire, once.
@@ -52,7 +55,34 @@ pub fn collect(tables: &Tables) -> Result<Collected> {
     let mut collected = Collected::default();
     collect_of::<V4>(tables, &judge, &mut collected)?;
     collect_of::<V6>(tables, &judge, &mut collected)?;
+    collected.dialled = forget_closed(tables).context("what the host's own sockets dialled")?;
     Ok(collected)
+}
+
+/// Takes out what closed sockets dialled. Else those of many short connections would push out what one dialled that is
+/// open for long.
+fn forget_closed(tables: &Tables) -> Result<u64> {
+    let (four, six) = (tables.peers::<V4>()?, tables.peers::<V6>()?);
+    let (mut keys4, mut keys6) = (keys(&four)?, keys(&six)?);
+    // Twice: a socket that is dialling in this moment is in none of the kernel's tables yet.
+    for _ in 0..2 {
+        if keys4.is_empty() && keys6.is_empty() {
+            return Ok(0);
+        }
+        let open = Sockets::open()?.cookies()?;
+        keys4.retain(|key| !open.contains(&key.socket()));
+        keys6.retain(|key| !open.contains(&key.socket()));
+    }
+    Ok((four.remove(&keys4)? + six.remove(&keys6)?) as u64)
+}
+
+fn keys<K: Pod, V: Pod>(map: &Batched<K, V>) -> Result<Vec<K>> {
+    let mut all = Vec::new();
+    map.scan(|keys, _| {
+        all.extend_from_slice(keys);
+        Ok(())
+    })?;
+    Ok(all)
 }
 
 fn collect_of<F: Tabled>(tables: &Tables, judge: &Judge, collected: &mut Collected) -> Result<()> {

@@ -23,7 +23,25 @@ pub fn connect(protocol: isize) -> io::Result<Socket> {
 ///
 /// # Errors
 /// When the kernel refuses, or its answer cannot be read.
-pub fn ask<T>(socket: &Socket, mut request: NetlinkMessage<T>, flags: u16) -> io::Result<Vec<T>>
+pub fn ask<T>(socket: &Socket, request: NetlinkMessage<T>, flags: u16) -> io::Result<Vec<T>>
+where
+    T: NetlinkSerializable + NetlinkDeserializable + Debug,
+{
+    let mut all = Vec::new();
+    each(socket, request, flags, |answer| all.push(answer))?;
+    Ok(all)
+}
+
+/// Likewise, one by one.
+///
+/// # Errors
+/// As above.
+pub fn each<T>(
+    socket: &Socket,
+    mut request: NetlinkMessage<T>,
+    flags: u16,
+    mut visit: impl FnMut(T),
+) -> io::Result<()>
 where
     T: NetlinkSerializable + NetlinkDeserializable + Debug,
 {
@@ -32,17 +50,16 @@ where
     let mut bytes = vec![0; request.buffer_len()];
     request.serialize(&mut bytes);
     socket.send(&bytes, 0)?;
-    let mut all = Vec::new();
     loop {
         let (bytes, _) = socket.recv_from_full()?;
         let mut rest = bytes.as_slice();
         while !rest.is_empty() {
             let message = NetlinkMessage::<T>::deserialize(rest).map_err(io::Error::other)?;
             match message.payload {
-                NetlinkPayload::InnerMessage(answer) => all.push(answer),
-                NetlinkPayload::Done(_) => return Ok(all),
+                NetlinkPayload::InnerMessage(answer) => visit(answer),
+                NetlinkPayload::Done(_) => return Ok(()),
                 // Without a number it says that all is well.
-                NetlinkPayload::Error(error) if error.code.is_none() => return Ok(all),
+                NetlinkPayload::Error(error) if error.code.is_none() => return Ok(()),
                 NetlinkPayload::Error(error) => return Err(error.to_io()),
                 NetlinkPayload::Noop | NetlinkPayload::Overrun(_) | _ => {}
             }

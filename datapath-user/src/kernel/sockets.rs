@@ -1,6 +1,10 @@
 //! Sockets of the host's own that are connected to somebody (sock_diag(7)): seen, and ended.
 
-use std::{collections::BTreeSet, io, net::SocketAddr};
+use std::{
+    collections::{BTreeSet, HashSet},
+    io,
+    net::SocketAddr,
+};
 
 use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NetlinkMessage};
 use netlink_packet_sock_diag::{
@@ -41,11 +45,11 @@ impl Sockets {
     /// All that are connected, or about to be, by both families.
     #[expect(clippy::missing_errors_doc, reason = "as `open`")]
     pub fn connected(&self, protocol: Protocol) -> io::Result<Vec<Connected>> {
-        let found = self.of_both(protocol, &CONNECTED, 0)?;
-        Ok(found
-            .iter()
-            .map(|found| connected(protocol, found))
-            .collect())
+        let mut all = Vec::new();
+        self.each(protocol, &CONNECTED, 0, |found| {
+            all.push(connected(protocol, found));
+        })?;
+        Ok(all)
     }
 
     /// The TCP connections to these ports that a socket listened for and no process has accepted.
@@ -71,7 +75,7 @@ impl Sockets {
         Ok(all)
     }
 
-    /// Those of both families in these states, on one port or, for 0, on any.
+    /// The same, all at once.
     fn of_both(
         &self,
         protocol: Protocol,
@@ -79,6 +83,32 @@ impl Sockets {
         port: u16,
     ) -> io::Result<Vec<InetResponse>> {
         let mut all = Vec::new();
+        self.each(protocol, states, port, |found| all.push(found.clone()))?;
+        Ok(all)
+    }
+
+    /// The cookies of all that are connected, or have yet to be.
+    #[expect(clippy::missing_errors_doc, reason = "as `open`")]
+    pub fn cookies(&self) -> io::Result<HashSet<u64>> {
+        let mut all = HashSet::new();
+        // Of UDP: whoever is not connected.
+        let states = CONNECTED | StateFlags::CLOSE;
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            self.each(protocol, &states, 0, |found| {
+                all.insert(cookie(found));
+            })?;
+        }
+        Ok(all)
+    }
+
+    /// Shows all in these states, by both families, on one port or, for 0, on any.
+    fn each(
+        &self,
+        protocol: Protocol,
+        states: &StateFlags,
+        port: u16,
+        mut visit: impl FnMut(&InetResponse),
+    ) -> io::Result<()> {
         for (family, any) in [
             (AF_INET, SocketId::new_v4()),
             (AF_INET6, SocketId::new_v6()),
@@ -88,23 +118,22 @@ impl Sockets {
                 ..any
             };
             let request = question(family, protocol, states.clone(), id);
-            let request = SockDiagMessage::InetRequest(request);
-            let answers = netlink::ask(&self.0, NetlinkMessage::from(request), NLM_F_DUMP)?;
-            all.extend(answers.into_iter().filter_map(|answer| match answer {
-                SockDiagMessage::InetResponse(found) => Some(*found),
-                SockDiagMessage::InetRequest(_)
-                | SockDiagMessage::UnixRequest(_)
-                | SockDiagMessage::UnixResponse(_) => None,
-            }));
+            let request = NetlinkMessage::from(SockDiagMessage::InetRequest(request));
+            netlink::each(&self.0, request, NLM_F_DUMP, |answer| {
+                if let SockDiagMessage::InetResponse(found) = answer {
+                    visit(&found);
+                }
+            })?;
         }
-        Ok(all)
+        Ok(())
     }
 
     /// Ends one: its process is told `ECONNABORTED`, and whoever it was connected to by TCP gets a reset
     /// (net/ipv4/tcp.c, `tcp_abort`; net/ipv4/udp.c, `udp_abort`). One that is gone already is gone.
     #[expect(clippy::missing_errors_doc, reason = "as `open`")]
     pub fn end(&self, socket: &Connected) -> io::Result<()> {
-        let request = question(socket.family, socket.protocol, CONNECTED, socket.id.clone());
+        let id = socket.id.clone();
+        let request = question(socket.family, socket.protocol, CONNECTED, id);
         let request = SockDiagDestroy::new(SockDiagMessage::InetRequest(request));
         match netlink::ask(&self.0, NetlinkMessage::from(request), NLM_F_ACK) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -113,10 +142,11 @@ impl Sockets {
     }
 }
 
-/// What a socket is that is connected, or about to be.
+/// Whoever may yet send or be sent something.
 const CONNECTED: StateFlags = StateFlags::ESTABLISHED
     .union(StateFlags::SYN_SENT)
     .union(StateFlags::FIN_WAIT1)
+    .union(StateFlags::FIN_WAIT2)
     .union(StateFlags::CLOSE_WAIT);
 
 fn question(
@@ -137,13 +167,17 @@ fn question(
 fn connected(protocol: Protocol, found: &InetResponse) -> Connected {
     let id = found.header.socket_id.clone();
     Connected {
-        cookie: u64::from_ne_bytes(id.cookie),
+        cookie: cookie(found),
         from: SocketAddr::new(id.source_address, id.source_port),
         to: SocketAddr::new(id.destination_address, id.destination_port),
         family: found.header.family,
         protocol,
         id,
     }
+}
+
+fn cookie(found: &InetResponse) -> u64 {
+    u64::from_ne_bytes(found.header.socket_id.cookie)
 }
 
 #[cfg(test)]

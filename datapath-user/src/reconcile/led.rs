@@ -11,10 +11,7 @@ use std::{
 };
 
 use anyhow::Result;
-use datapath_common::{
-    family::{V4, V6},
-    host::meant,
-};
+use datapath_common::family::{V4, V6};
 
 use crate::{
     kernel::{
@@ -39,42 +36,106 @@ struct Changes {
     fresh: BTreeSet<u16>,
 }
 
-/// Ends the sockets that what was dialled does not lead to any more. `before` and `after` are what may have changed of
-/// the ports that are published `now`. Says how many.
+/// How often it is looked again after a change. A call that was led just before is in none of the kernel's tables of
+/// sockets before it has gone on to find a route and a port.
+const AGAIN: u32 = 2;
+
+/// Sees to it that sockets end.
+#[derive(Debug, Default)]
+pub struct Led {
+    /// How often it is to be looked again.
+    again: u32,
+}
+
+impl Led {
+    /// Ends the sockets that what was dialled does not lead to any more. `before` and `after` are what may have changed of
+    /// the ports that are published `now`. Says how many.
+    ///
+    /// # Errors
+    /// When a map cannot be read, or the kernel does not end sockets (`CONFIG_INET_DIAG_DESTROY`). So with the others.
+    pub fn end(
+        &mut self,
+        tables: &Tables,
+        before: &Ports,
+        after: &Ports,
+        now: &Ports,
+    ) -> Result<u64> {
+        let Changes { gone, fresh } = Changes::between(before, after);
+        if gone.is_empty() && fresh.is_empty() {
+            return Ok(0);
+        }
+        self.again = AGAIN;
+        end(tables, now, |at, asked| {
+            gone.contains(&at) || fresh.contains(&asked.port())
+        })
+    }
+
+    /// Looks again, some time after a change.
+    ///
+    /// # Errors
+    /// As [`Self::end`].
+    pub fn look_again(&mut self, tables: &Tables, now: &Ports) -> Result<u64> {
+        if self.again == 0 {
+            return Ok(0);
+        }
+        self.again -= 1;
+        enforce(tables, now)
+    }
+}
+
+/// Ends them whatever was changed. For the start: a service may have ended between a change and this.
 ///
 /// # Errors
-/// When a map cannot be read, or the kernel does not end sockets (`CONFIG_INET_DIAG_DESTROY`).
-pub fn end(tables: &Tables, before: &Ports, after: &Ports, now: &Ports) -> Result<u64> {
-    let changes = Changes::between(before, after);
-    if changes.gone.is_empty() && changes.fresh.is_empty() {
-        return Ok(0);
-    }
+/// As [`Led::end`].
+pub fn enforce(tables: &Tables, now: &Ports) -> Result<u64> {
+    end(tables, now, |at, asked| {
+        let mut protocols = [Protocol::Tcp, Protocol::Udp].into_iter();
+        protocols.any(|protocol| is_over(now, asked, at, protocol))
+    })
+}
+
+/// Ends those that are over, of the sockets that may be `concerned`: by the endpoint that they were led to, and by what
+/// they dialled.
+fn end(
+    tables: &Tables,
+    now: &Ports,
+    concerned: impl Fn(SocketAddr, SocketAddr) -> bool,
+) -> Result<u64> {
     let mut dialled = Dialled::new();
-    note::<V4>(tables, &changes, &mut dialled)?;
-    note::<V6>(tables, &changes, &mut dialled)?;
+    note::<V4>(tables, &concerned, &mut dialled)?;
+    note::<V6>(tables, &concerned, &mut dialled)?;
     if dialled.is_empty() {
         return Ok(0);
     }
     let sockets = Sockets::open()?;
-    let mut ended = 0;
+    let (mut ended, mut result) = (0, Ok(()));
     for protocol in [Protocol::Tcp, Protocol::Udp] {
         for socket in sockets.connected(protocol)? {
             let at = canonical(socket.to);
             let Some(asked) = dialled.get(&(socket.cookie, at)) else {
                 continue;
             };
-            let leads = lead(now, *asked, protocol);
-            let over = match protocol {
-                Protocol::Tcp => changes.gone.contains(&at) && leads != Some(at),
-                Protocol::Udp => leads.is_some_and(|to| to != at),
-            };
-            if over {
-                sockets.end(&socket)?;
-                ended += 1;
+            if is_over(now, *asked, at, protocol) {
+                match sockets.end(&socket) {
+                    Ok(()) => ended += 1,
+                    // The others are to end all the same.
+                    Err(error) => result = result.and(Err(error)),
+                }
             }
         }
     }
+    result?;
     Ok(ended)
+}
+
+/// Whether a socket that was led to `at` when it dialled is over: a connection with its port, whichever of the two it was;
+/// a socket for datagrams when another is before it, too.
+fn is_over(now: &Ports, asked: SocketAddr, at: SocketAddr, protocol: Protocol) -> bool {
+    let [exact, every] = leads(now, asked, protocol);
+    match protocol {
+        Protocol::Tcp => exact != Some(at) && every != Some(at),
+        Protocol::Udp => exact.or(every).is_some_and(|to| to != at),
+    }
 }
 
 impl Changes {
@@ -94,23 +155,27 @@ impl Changes {
     }
 }
 
-/// Notes what was dialled by sockets that a change may concern.
-fn note<F: Tabled>(tables: &Tables, changes: &Changes, dialled: &mut Dialled) -> Result<()> {
+/// Notes what was dialled by sockets that may be concerned.
+fn note<F: Tabled>(
+    tables: &Tables,
+    concerned: impl Fn(SocketAddr, SocketAddr) -> bool,
+    dialled: &mut Dialled,
+) -> Result<()> {
     tables.peers::<F>()?.scan(|keys, peers| {
         for (key, peer) in keys.iter().zip(peers) {
             let at = canonical(SocketAddr::new(key.addr.into(), key.port));
-            if changes.gone.contains(&at) || changes.fresh.contains(&peer.port) {
-                let [low, high] = key.cookie.map(u64::from);
-                let asked = SocketAddr::new(meant::<F>(&peer.addr).into(), peer.port);
-                dialled.insert((low | high << 32, at), canonical(asked));
+            let asked = meant(SocketAddr::new(peer.addr.into(), peer.port));
+            if concerned(at, asked) {
+                dialled.insert((key.socket(), at), asked);
             }
         }
         Ok(())
     })
 }
 
-/// Where a dialled address and port lead: one on that very address before one on every address, as in the programs.
-fn lead(now: &Ports, asked: SocketAddr, protocol: Protocol) -> Option<SocketAddr> {
+/// Where a dialled address and port lead: by a port on that very address, which comes first in the programs, and by one on
+/// every address.
+fn leads(now: &Ports, asked: SocketAddr, protocol: Protocol) -> [Option<SocketAddr>; 2] {
     let every = match asked {
         SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
@@ -120,12 +185,22 @@ fn lead(now: &Ports, asked: SocketAddr, protocol: Protocol) -> Option<SocketAddr
         port: asked.port(),
         protocol,
     };
-    let found = now.get(&on(asked.ip())).or_else(|| now.get(&on(every)));
-    found.map(to)
+    [asked.ip(), every].map(|addr| now.get(&on(addr)).map(to))
 }
 
 fn to(port: &Publication) -> SocketAddr {
     canonical(SocketAddr::new(port.to, port.to_port))
+}
+
+/// What a dialled address means to the host, as to the programs: one that is none, its loopback.
+fn meant(dialled: SocketAddr) -> SocketAddr {
+    let dialled = canonical(dialled);
+    let ip = match dialled.ip() {
+        ip if !ip.is_unspecified() => ip,
+        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+    };
+    SocketAddr::new(ip, dialled.port())
 }
 
 /// An IPv4 address on an IPv6 socket is that IPv4 address.
@@ -184,19 +259,27 @@ mod tests {
     }
 
     #[test]
-    fn a_specific_address_comes_before_every_one() {
-        let ports = ports(&[
-            port("127.0.0.1:80", "172.17.0.3:80", Protocol::Tcp),
-            port("0.0.0.0:80", "172.17.0.2:80", Protocol::Tcp),
-        ]);
-        for (asked, found) in [
-            ("127.0.0.1:80", Some("172.17.0.3:80")),
-            ("127.0.0.2:80", Some("172.17.0.2:80")),
-            ("127.0.0.1:81", None),
-            ("[::1]:80", None),
-        ] {
-            let led = lead(&ports, asked.parse().unwrap(), Protocol::Tcp);
-            assert_eq!(led, found.map(|at| at.parse().unwrap()), "{asked}");
+    fn a_specific_address_comes_before_every_one_and_ends_no_connection() {
+        use Protocol::{Tcp, Udp};
+        let (first, second) = ("172.17.0.2:80", "172.17.0.3:80");
+        for protocol in [Tcp, Udp] {
+            let ports = ports(&[
+                port("127.0.0.1:80", second, protocol),
+                port("0.0.0.0:80", first, protocol),
+            ]);
+            for (asked, at, over) in [
+                ("127.0.0.1:80", first, protocol == Udp),
+                ("127.0.0.1:80", second, false),
+                ("127.0.0.2:80", first, false),
+                ("127.0.0.2:80", second, true),
+                // A container that is started anew has its port again, and datagrams are for whoever that is.
+                ("127.0.0.1:81", first, protocol == Tcp),
+                ("[::1]:80", first, protocol == Tcp),
+            ] {
+                let [asked, at] = [asked, at].map(|addr| addr.parse().unwrap());
+                let found = is_over(&ports, asked, at, protocol);
+                assert_eq!(found, over, "{protocol} {asked} {at}");
+            }
         }
     }
 }

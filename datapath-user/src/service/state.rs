@@ -33,7 +33,7 @@ use crate::{
         self, Changes, Desired, Maps,
         forwarding::{self, Ways},
         isolation,
-        led::{self, Ports},
+        led::{self, Led, Ports},
         modes, overlap, stranded,
         xdp::{self, Level},
     },
@@ -57,7 +57,7 @@ pub(super) struct State {
     api: BTreeMap<Listen, Publication>,
     /// What Docker wants, if it is followed.
     docker: Option<watch::Receiver<View>>,
-    /// The ports that were Docker's when this service began: they are until it speaks.
+    /// The ports that were Docker's when it began to be followed: they are until it speaks.
     held: Vec<Publication>,
     /// Its containers that went while it was away.
     departed: Departed,
@@ -82,6 +82,7 @@ pub(super) struct State {
     drivers: BTreeMap<u32, Mode>,
     /// Ports that were isolated by this service.
     isolated: BTreeSet<u32>,
+    led: Led,
     adopted: bool,
     /// The maps held all that was desired, the last time.
     settled: bool,
@@ -118,6 +119,7 @@ impl State {
             firewall: Firewall::open(),
             stamp: Stamp::default(),
             isolated: BTreeSet::new(),
+            led: Led::default(),
             forwards: [false; 2],
             ways,
             levels: Vec::new(),
@@ -194,6 +196,8 @@ impl State {
         if wrong > 0 {
             warn!("somebody else changed {wrong} generations; they are put right");
         }
+        let now = &self.desired.publications;
+        told(self.led.look_again(&self.tables, now));
         Ok(())
     }
 
@@ -238,9 +242,14 @@ impl State {
             ));
         }
         self.problems.extend(overlap::find(&self.desired));
+        let first = !self.adopted;
         let mut result = self.bring_about(self.settled.then_some(&before));
         let now = &self.desired.publications;
-        self.end_led(&before.publications, now);
+        told(if first {
+            led::enforce(&self.tables, now)
+        } else {
+            self.led.end(&self.tables, &before.publications, now, now)
+        });
         if !self.ways.beside {
             stranded::end(&before.publications, now);
         }
@@ -302,10 +311,9 @@ impl State {
     }
 
     /// Connections of the host's own end with their ports: what led somewhere `before` and what does `after`.
-    fn end_led(&self, before: &Ports, after: &Ports) {
-        if let Err(error) = led::end(&self.tables, before, after, &self.desired.publications) {
-            warn!("the host's own sockets, led to where its ports do not lead any more: {error:#}");
-        }
+    fn end_led(&mut self, before: &Ports, after: &Ports) {
+        let now = &self.desired.publications;
+        told(self.led.end(&self.tables, before, after, now));
     }
 
     /// Where it cannot be done the host's own processes are not led, and everything else works.
@@ -459,6 +467,13 @@ impl State {
             warn!("{misfit}");
         }
         info!("the configuration was read again");
+    }
+}
+
+/// Sockets that could not be ended are no reason to do nothing else.
+fn told(ended: Result<u64>) {
+    if let Err(error) = ended {
+        warn!("the host's own sockets, led to where its ports do not lead any more: {error:#}");
     }
 }
 

@@ -319,6 +319,42 @@ fn who_has_a_port_keeps_it_when_the_service_is_started_anew() {
     });
 }
 
+/// Until it speaks what is in force stays, and nothing comes back that was withdrawn since the service began.
+#[test]
+fn another_engine_in_the_configuration_that_does_not_speak() {
+    let (engine, silent) = (FakeEngine::new(), FakeEngine::new());
+    silent.mute(true);
+    let list = |port_of| json!([container("c1", json!([port(port_of)]))]).to_string();
+    engine.lists(&bridge(), &list(8080));
+    let (lab, mut datapath) = lab(&engine);
+    wait_until("the port", || answers(&lab, "203.0.113.2:8080"));
+    // The next service finds it in the maps.
+    datapath.kill();
+    datapath.restart();
+    engine.lists(&bridge(), &list(8081));
+    wait_until("the engine is followed", || engine.tells(EVENT) > 0);
+    wait_until("another port in its place", || {
+        answers(&lab, "203.0.113.2:8081")
+    });
+    assert!(!answers(&lab, "203.0.113.2:8080"));
+    datapath.edit(&engine.section(), &silent.section());
+    let before = reconciliations(&datapath);
+    datapath.signal("-HUP");
+    wait_until("it is read again, and looked at everything", || {
+        datapath.log().contains("was read again") && reconciliations(&datapath) > before
+    });
+    assert!(answers(&lab, "203.0.113.2:8081"), "it went");
+    assert!(!answers(&lab, "203.0.113.2:8080"), "it came back");
+}
+
+fn reconciliations(datapath: &Datapath) -> u64 {
+    let status = datapath.cli(&["status", "--json"]).stdout;
+    let status: Value = serde_json::from_slice(&status).expect("JSON");
+    status["service"]["reconciliations"]
+        .as_u64()
+        .expect("a number")
+}
+
 #[test]
 fn containers_that_come_and_go_faster_than_one_can_look_leave_nothing() {
     let engine = FakeEngine::new();

@@ -83,6 +83,14 @@ fn the_peer_is_the_address_that_was_dialled() {
             let stream = TcpStream::connect(addr).unwrap();
             assert_eq!(stream.peer_addr().unwrap(), addr);
         }
+        // No address is the host's own, as the kernel itself has it.
+        for (none, own) in [
+            ("0.0.0.0:8080", "127.0.0.1:8080"),
+            ("[::]:8080", "[::1]:8080"),
+        ] {
+            let stream = TcpStream::connect(none).unwrap();
+            assert_eq!(stream.peer_addr().unwrap(), own.parse().unwrap());
+        }
         let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
         let addr: SocketAddr = "127.0.0.1:5353".parse().unwrap();
         socket.connect(addr).unwrap();

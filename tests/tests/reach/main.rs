@@ -1,5 +1,6 @@
 //! Who reaches a published port, and who does not: the host itself, other containers, the network.
 
+mod dialled;
 mod hairpin;
 mod host;
 mod icc;
