@@ -154,6 +154,17 @@ fn the_sample_is_right_with_every_key_in_it() {
     assert_eq!((config.networks.len(), config.publications.len()), (1, 1));
 }
 
+#[test]
+fn an_uplink_is_no_networks_bridge() {
+    let network = "[[network]]\nbridge = \"br0\"\nsubnets = [\"172.30.0.0/16\"]\n";
+    let error = load(&format!("uplinks = [\"eth0\", \"br0\"]\n{network}")).unwrap_err();
+    assert!(
+        error.contains("datapath.toml:1: uplinks: ") && error.contains("br0 is the bridge"),
+        "{error}"
+    );
+    assert!(load(&format!("uplinks = [\"eth0\"]\n{network}")).is_ok());
+}
+
 /// The sample file, its keys no comments any more.
 fn sample() -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dist/datapath.toml");

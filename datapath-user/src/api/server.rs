@@ -5,7 +5,7 @@ use std::{io, sync::Arc, time::Duration};
 use axum::{
     Json, Router,
     extract::{DefaultBodyLimit, Extension, Request, State, rejection::JsonRejection},
-    http::StatusCode,
+    http::{Method, StatusCode, Uri},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
@@ -34,6 +34,8 @@ const BODY: usize = 4 << 20;
 /// Bytes of a body that is nothing special. Only one larger one is taken in at a time: what clients can make the
 /// service hold in memory is bounded, however many they are.
 const SMALL: u64 = 64 << 10;
+/// What may be asked for.
+const PATHS: &str = "GET /v1/status; POST, PATCH and DELETE /v1/ports";
 /// How long a request may take, its body included.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -48,8 +50,8 @@ pub async fn serve(listener: UnixListener, handle: Handle) -> io::Result<()> {
             "/v1/ports",
             axum::routing::post(publish).patch(allow).delete(unpublish),
         )
-        .fallback(|| nothing_there(RefusalKind::NotFound))
-        .method_not_allowed_fallback(|| nothing_there(RefusalKind::WrongMethod))
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(no_such_method)
         .layer(DefaultBodyLimit::max(BODY))
         .layer(Extension(Turn::new()))
         .layer(middleware::from_fn_with_state(
@@ -97,8 +99,8 @@ impl IntoResponse for Refusal {
         let status = match self.kind {
             RefusalKind::Invalid => StatusCode::BAD_REQUEST,
             RefusalKind::NotFound => StatusCode::NOT_FOUND,
+            RefusalKind::Method => StatusCode::METHOD_NOT_ALLOWED,
             RefusalKind::Conflict => StatusCode::CONFLICT,
-            RefusalKind::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
             RefusalKind::TooSlow => StatusCode::REQUEST_TIMEOUT,
             RefusalKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             RefusalKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
@@ -108,10 +110,14 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// What was asked is not in docs/api.md.
-async fn nothing_there(kind: RefusalKind) -> Refusal {
-    let message = "no such request; there are GET /v1/status, and POST, PATCH and DELETE /v1/ports";
-    Refusal::new(kind, message)
+async fn no_such_path(uri: Uri) -> Refusal {
+    let message = format!("no such path; there are {PATHS}");
+    Refusal::new(RefusalKind::NotFound, message).about("", shortened(uri.path()))
+}
+
+async fn no_such_method(method: Method, uri: Uri) -> Refusal {
+    let message = format!("not by {}; there are {PATHS}", shortened(method.as_str()));
+    Refusal::new(RefusalKind::Method, message).about("", shortened(uri.path()))
 }
 
 async fn status(State(handle): State<Handle>) -> Result<Json<Status>, Refusal> {

@@ -64,8 +64,8 @@ pub enum RefusalKind {
     Invalid,
     /// Names something that is not there: 404.
     NotFound,
-    /// There is something, but it does not take this method: 405.
-    WrongMethod,
+    /// Nothing that can be done with it: 405.
+    Method,
     /// Somebody else has it: 409.
     Conflict,
     /// Did not arrive in time: 408.

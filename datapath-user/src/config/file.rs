@@ -76,6 +76,9 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
     config.conntrack = conntrack(&file)?;
     config.metrics = metrics(&file)?;
     config.networks = network::read(&file)?;
+    if let Some(item) = file.get("uplinks") {
+        refuse_bridges(&item, &config)?;
+    }
     config.publications = publications(&file)?;
     Ok(config)
 }
@@ -122,6 +125,20 @@ fn uplinks(item: &Item<'_>) -> Result<Uplinks, ConfigError> {
         return Err(item.wrong("names no interface; name one, or write \"auto\""));
     }
     Ok(Uplinks::Named(names))
+}
+
+/// An uplink is outside, and the bridge of a network is not.
+fn refuse_bridges(item: &Item<'_>, config: &Config) -> Result<(), ConfigError> {
+    let Uplinks::Named(names) = &config.uplinks else {
+        return Ok(());
+    };
+    let is_bridge = |name: &String| config.networks.iter().any(|net| net.bridge == *name);
+    match names.iter().find(|name| is_bridge(name)) {
+        Some(name) => Err(item.wrong(format_args!(
+            "{name} is the bridge of a [[network]]: what comes from its endpoints is not from outside; leave it out"
+        ))),
+        None => Ok(()),
+    }
 }
 
 fn forwarding(item: &Item<'_>) -> Result<Forwarding, ConfigError> {

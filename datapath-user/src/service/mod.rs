@@ -141,7 +141,7 @@ pub async fn run(prepared: Prepared, config: Config, path: Option<PathBuf>) -> R
                 state.reload(path.as_deref());
                 docker = state.docker();
                 collector.set_period(state.config().conntrack.gc_interval);
-                heal.reset_immediately();
+                retry(state.reconcile(&netlink).await);
                 systemd::ready();
             }
             Some(()) = netlink.changed.recv() => {

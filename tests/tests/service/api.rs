@@ -123,15 +123,22 @@ fn bad_requests_have_clear_answers() {
         assert!(answer.contains(part), "{part}: {shown}");
         is_well(&datapath);
     }
-    for (line, status) in [("GET /v1/nothing", "404"), ("GET /v1/ports", "405")] {
-        let asked = format!("{line} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
-        let answer = send(&datapath, asked.as_bytes());
+    for (head, status, part) in [
+        ("GET /v1/nothing", "404", "GET /v1/status"),
+        ("GET /", "404", "no such path"),
+        ("GET /v1/ports", "405", "not by GET"),
+        ("BREW /v1/status", "405", "not by BREW"),
+    ] {
+        let request = format!("{head} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        let answer = send(&datapath, request.as_bytes());
         assert!(
             answer.starts_with(&format!("HTTP/1.1 {status}")),
             "{answer}"
         );
-        assert!(answer.contains(r#"{"error":{"#), "{answer}");
-        assert!(answer.contains("there are GET /v1/status"), "{answer}");
+        let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
+        let body: serde_json::Value = serde_json::from_str(body).expect(&answer);
+        let message = body["error"]["message"].as_str().unwrap_or_default();
+        assert!(message.contains(part), "{answer}");
     }
     assert!(
         send(&datapath, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\r\n\r\n")

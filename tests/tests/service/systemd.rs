@@ -46,6 +46,8 @@ fn systemd_hears_of_every_turn() {
     let mut watchdogs = 0;
     assert!(heard(&socket, &mut watchdogs).contains("READY=1"));
     std::thread::sleep(Duration::from_secs(1));
+    let publish = "[[publish]]\nlisten = \"0.0.0.0:9000\"\nto = \"172.17.0.2:80\"\n[docker]";
+    datapath.edit("[docker]", publish);
     signal("-HUP");
     let reloading = heard(&socket, &mut watchdogs);
     assert!(
@@ -53,6 +55,9 @@ fn systemd_hears_of_every_turn() {
         "{reloading}"
     );
     assert!(heard(&socket, &mut watchdogs).contains("READY=1"));
+    // What was read is in force by now.
+    let ports = datapath.cli(&["ports", "--json"]).stdout;
+    assert!(String::from_utf8_lossy(&ports).contains("\"port\": 9000"));
     assert!((5..=20).contains(&watchdogs), "{watchdogs} in a second");
     signal("-TERM");
     assert!(heard(&socket, &mut watchdogs).contains("STOPPING=1"));
