@@ -22,7 +22,8 @@ pub enum Tier {
 }
 
 /// Finds the packet's flow, follows its state, and writes to `to` what the packet's addresses and ports
-/// become. `uplink` is the one that a packet from an endpoint leaves by. Says where the flow was.
+/// become. `uplink` is the one that a packet from an endpoint leaves by. Says where the flow is by now: the packet may
+/// have been the answer that establishes it.
 #[inline(never)]
 pub fn find<F: Maps>(
     headers: &Headers<F>,
@@ -47,7 +48,9 @@ pub fn find<F: Maps>(
         *to = unsafe { &*F::flows().get_ptr(&tuple)? }.to;
         return Some(tier);
     }
-    track::track(flow, headers, &tuple, direction, tier, now);
+    if track::track(flow, headers, &tuple, direction, tier, now) {
+        return Some(Tier::Established);
+    }
     Some(tier)
 }
 
@@ -135,7 +138,7 @@ impl<F: Maps> Established<F> {
         let tuple = Tuple::new(&headers.endpoints, headers.protocol, direction);
         // SAFETY: as in `find`.
         let flow = unsafe { &mut *self.entry };
-        track::track(flow, headers, &tuple, direction, Tier::Established, now);
+        let _it_was = track::track(flow, headers, &tuple, direction, Tier::Established, now);
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{
     parse::Headers,
 };
 
-/// Follows one packet.
+/// Follows one packet. Says whether the flow was promoted by it.
 #[inline(always)]
 pub fn track<F: Maps>(
     flow: &mut Flow<F>,
@@ -28,7 +28,7 @@ pub fn track<F: Maps>(
     direction: Direction,
     tier: Tier,
     now: u64,
-) {
+) -> bool {
     let bytes = u64::from(headers.length);
     // One direction of a flow arrives at one queue, so on one CPU: no atomic is paid for.
     flow.packets += 1;
@@ -54,9 +54,7 @@ pub fn track<F: Maps>(
     // Among the half-open, only an answer changes anything beside that.
     let answer = tier == Tier::Half && !original;
     // Last: a promoted entry is freed where it was, and at once another flow's.
-    if control || answer {
-        attend(flow, headers, tuple, direction, tier);
-    }
+    (control || answer) && attend(flow, headers, tuple, direction, tier)
 }
 
 /// Counts for a binding, if the flow came by one.
@@ -75,7 +73,7 @@ pub fn count(binding: u32, bytes: u64, flows: u64) {
     }
 }
 
-/// The side road: the state may change, or the flow may be answered for the first time.
+/// The side road: the state may change, or the flow may be answered for the first time. Says whether it was promoted.
 #[inline(never)]
 fn attend<F: Maps>(
     flow: &mut Flow<F>,
@@ -83,17 +81,17 @@ fn attend<F: Maps>(
     tuple: &Tuple<F>,
     direction: Direction,
     tier: Tier,
-) {
+) -> bool {
     let partner_key = flow.partner(direction);
     let found = match tier {
         Tier::Established => F::flows().get_ptr_mut(&partner_key),
         Tier::Half => F::half().get_ptr_mut(&partner_key),
     };
-    let Some(found) = found else { return };
+    let Some(found) = found else { return false };
     // SAFETY: another entry than `flow`; its memory stays valid while the program runs.
     let partner = unsafe { &mut *found };
     if partner.id != flow.id {
-        return;
+        return false;
     }
     let original = flow.has(Flow::<F>::ORIGINAL);
     if !original {
@@ -103,7 +101,7 @@ fn attend<F: Maps>(
     let mut established = flow.has(Flow::<F>::ANSWERED);
     if headers.protocol == proto::TCP {
         let Some(state) = State::from_raw(flow.state) else {
-            return;
+            return false;
         };
         let exact = headers.sequence == partner.acknowledged;
         let next = state.next(original, headers.tcp_flags, exact);
@@ -117,9 +115,7 @@ fn attend<F: Maps>(
         }
         established = !matches!(next, State::SynSent | State::SynRecv | State::Close);
     }
-    if established && tier == Tier::Half {
-        promote(flow, partner, tuple, &partner_key);
-    }
+    established && tier == Tier::Half && promote(flow, partner, tuple, &partner_key)
 }
 
 /// Notes that the connection may be over. The fast path, which does not look at this, has to find the way anew.
@@ -129,18 +125,25 @@ const fn doubt<F: Maps>(flow: &mut Flow<F>) {
     flow.hop.seen = 0;
 }
 
-/// Moves a flow to the tier that nothing evicts from. When that one is full the flow stays where it is.
+/// Moves a flow to the tier that nothing evicts from. When that one is full the flow stays where it is, and `false` says
+/// so.
 ///
 /// Into the new tier before out of the old: a claim is in one of them at every moment.
 #[inline(always)]
-fn promote<F: Maps>(flow: &Flow<F>, partner: &Flow<F>, tuple: &Tuple<F>, partner_key: &Tuple<F>) {
+fn promote<F: Maps>(
+    flow: &Flow<F>,
+    partner: &Flow<F>,
+    tuple: &Tuple<F>,
+    partner_key: &Tuple<F>,
+) -> bool {
     if F::flows().insert(tuple, flow, ANY).is_err() {
-        return;
+        return false;
     }
     if F::flows().insert(partner_key, partner, ANY).is_err() {
         let _ = F::flows().remove(tuple);
-        return;
+        return false;
     }
     let _ = F::half().remove(tuple);
     let _ = F::half().remove(partner_key);
+    true
 }

@@ -61,7 +61,8 @@ fn prepare<F: Maps>(work: &mut Work<F>, now: u64) -> Result<(), Reason> {
         way_out: 0,
         answers: Tuple::NONE,
     };
-    if shows_itself(headers) {
+    let local = maps::local::<F>(&from.dst);
+    if local.is_none() && shows_itself(headers) {
         // Remembered, so that its answers go out with the endpoint's address.
         return may_ask(headers);
     }
@@ -70,20 +71,17 @@ fn prepare<F: Maps>(work: &mut Work<F>, now: u64) -> Result<(), Reason> {
     opening.to.dport = binding.port;
     opening.flags = Flow::<F>::PUBLISHED;
     opening.binding.0 = binding.slot;
-    if let Some(local) = maps::local::<F>(&from.dst) {
+    if let Some(local) = local {
         opening.address = (local.slot, maps::generation(local.slot));
     }
     Ok(())
 }
 
-/// Whether a packet is for an endpoint that is reached by its own address.
+/// Whether a packet, for none of the host's addresses, is for an endpoint that is reached by its own.
 #[inline(always)]
 fn shows_itself<F: Maps>(headers: &Headers<F>) -> bool {
-    let dst = &headers.endpoints.dst;
-    maps::local::<F>(dst).is_none()
-        && maps::network::<F>(dst).is_some_and(|network| {
-            guard::by_own_address(network, headers.kind == Kind::Query).is_ok()
-        })
+    maps::network::<F>(&headers.endpoints.dst)
+        .is_some_and(|network| guard::by_own_address(network, headers.kind == Kind::Query).is_ok())
 }
 
 /// Whether a packet may open a flow to such an endpoint; the others go there all the same.

@@ -1,7 +1,10 @@
 //! The fast path: plain packets of established flows, whose flow has kept where they go. What it makes of a packet is
 //! what the whole body makes of it, and what was kept ends when anything changes that it depends on.
 
-use std::{path::Path, process::Command};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use datapath_common::{reason::Reason, settings::slots};
 use datapath_tests::lab::{run, wait_until};
@@ -74,27 +77,44 @@ fn what_a_flow_keeps_ends_with_the_generation() {
     });
 }
 
+/// The third segment of the handshake is the first that a connection's way can be kept of: the request behind it finds it
+/// kept.
+#[test]
+fn a_connections_first_request_goes_by_what_its_handshake_kept() {
+    let host = host();
+    let net = nets()[0];
+    let (server, inside) = (net.host(8080), net.endpoint(80));
+    let redirects = |segment| host.run(Hook::Stack, Vec::from(segment)).verdict == REDIRECT;
+    let mut ports = CLIENT + 1..;
+    host.datapath.frozen(|| {
+        let endpoint = Endpoint::of(&host);
+        // As below: a loaded machine may take longer between two lines than what is kept lives.
+        wait_until("a connection to have kept its way", || {
+            let client = net.world(ports.next().expect("a port"));
+            endpoint.put();
+            host.run(Hook::Stack, Vec::from(tcp(client, server, SYN)));
+            host.run(Hook::Leaves, Vec::from(tcp(inside, client, SYN | ACK)));
+            assert!(redirects(tcp(client, server, ACK)), "the endpoint is known");
+            endpoint.take_out();
+            redirects(tcp(client, server, ACK).payload(b"request"))
+        });
+    });
+}
+
 /// Sees that a flow's packets, which go to the first of the endpoints, do so by what the flow has kept.
 pub(crate) fn keeps_its_way(host: &Host, goes: impl Fn() -> bool) {
-    let maps = host.datapath.maps();
-    let address = "key hex ac 11 00 02";
     let ways = format!("key {}", bytes(slots::WAYS));
     host.datapath.frozen(|| {
-        let place = place(&maps, address);
+        let endpoint = Endpoint::of(host);
         // What was kept ends by itself after two seconds, and a loaded machine may take longer between two lines.
         wait_until("the flow to have kept its way", || {
-            run(&mut entry(
-                &maps,
-                "ENDPOINTS4",
-                "update",
-                &format!("{address} value {place}"),
-            ));
+            endpoint.put();
             assert!(goes(), "the endpoint is known");
-            run(&mut entry(&maps, "ENDPOINTS4", "delete", address));
+            endpoint.take_out();
             goes()
         });
         run(&mut entry(
-            &maps,
+            &endpoint.maps,
             "GENERATIONS",
             "update",
             &format!("{ways} value 255 255 255 15"),
@@ -109,12 +129,35 @@ fn bytes(number: u32) -> String {
     bytes.join(" ")
 }
 
-/// The endpoint's entry, in bytes.
-fn place(maps: &Path, key: &str) -> String {
-    let mut shown = entry(maps, "ENDPOINTS4", "lookup", key);
-    let shown = run(&mut shown);
-    let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).expect("bpftool's JSON");
-    let bytes = shown["value"].as_array().expect("the value's bytes");
-    let bytes: Vec<_> = bytes.iter().filter_map(serde_json::Value::as_str).collect();
-    bytes.join(" ")
+/// The first of the endpoints, as the service has found it.
+struct Endpoint {
+    maps: PathBuf,
+    /// Its entry's bytes.
+    place: String,
+}
+
+impl Endpoint {
+    const KEY: &str = "key hex ac 11 00 02";
+
+    fn of(host: &Host) -> Self {
+        let maps = host.datapath.maps();
+        let shown = run(&mut entry(&maps, "ENDPOINTS4", "lookup", Self::KEY));
+        let shown: serde_json::Value =
+            serde_json::from_slice(&shown.stdout).expect("bpftool's JSON");
+        let bytes = shown["value"].as_array().expect("the value's bytes");
+        let bytes: Vec<_> = bytes.iter().filter_map(serde_json::Value::as_str).collect();
+        Self {
+            maps,
+            place: bytes.join(" "),
+        }
+    }
+
+    fn put(&self) {
+        let words = format!("{} value {}", Self::KEY, self.place);
+        run(&mut entry(&self.maps, "ENDPOINTS4", "update", &words));
+    }
+
+    fn take_out(&self) {
+        run(&mut entry(&self.maps, "ENDPOINTS4", "delete", Self::KEY));
+    }
 }
