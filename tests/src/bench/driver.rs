@@ -23,8 +23,6 @@ use crate::lab::{Netns, run};
 const DELIVERED: f64 = 0.999;
 /// Flows that are opened and answered in one go: the tables of half-open flows hold more.
 const AT_A_TIME: u32 = 1 << 14;
-/// How long it takes until whoever looks on has begun.
-const WATCHING: Duration = Duration::from_millis(500);
 /// Frames of another host outside, which is reached by way of the LAN host.
 const CLIENT: ([u8; 4], u16) = ([198, 51, 100, 7], 4000);
 /// A server outside, and the endpoint's port that asks it.
@@ -229,11 +227,7 @@ impl<'a> Source<'a> {
         frames: u32,
         watch: impl FnOnce() -> Child + Send,
     ) -> f64 {
-        self.timed(1, frames, || {
-            let watcher = watch();
-            std::thread::sleep(WATCHING);
-            Some(watcher)
-        })
+        self.timed(1, frames, || Some(watch()))
     }
 
     fn timed(
@@ -249,11 +243,7 @@ impl<'a> Source<'a> {
             pin(0);
             let index = generator::ifindex(way.interface).expect("the interface");
             let elapsed = generator.send(index, frames).expect("frames");
-            if let Some(mut watcher) = watcher {
-                let pid = Pid::from_raw(watcher.id().cast_signed());
-                kill(pid, Signal::SIGINT).expect("a process that looks on");
-                watcher.wait().expect("its end");
-            }
+            watcher.map(end);
             elapsed
         });
         self.sent += u64::from(frames);
@@ -290,6 +280,13 @@ impl<'a> Source<'a> {
         };
         Generator::new(&frame, way.vary, flows, &then).expect("the generator")
     }
+}
+
+/// Ends one that looks on, so that it writes down what it saw.
+pub(super) fn end(mut watcher: Child) {
+    let pid = Pid::from_raw(watcher.id().cast_signed());
+    kill(pid, Signal::SIGINT).expect("a process that looks on");
+    watcher.wait().expect("its end");
 }
 
 /// The XDP program at an interface.

@@ -146,7 +146,7 @@ impl Part {
             }
             Self::Host => host::measure(&stage, frames),
             Self::Programs => programs::measure(&stage, frames),
-            Self::Profile => profile::measure(&stage, frames),
+            Self::Profile => profile::measure(&stage, frames, time),
         }
     }
 }

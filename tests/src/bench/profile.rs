@@ -4,7 +4,8 @@
 
 use std::{
     collections::BTreeMap,
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
+    time::Duration,
 };
 
 use super::{
@@ -12,14 +13,19 @@ use super::{
     driver::{self, Source, Traffic},
     results::{Better, Figure, Measure},
     stage::Stage,
+    users,
 };
 use crate::lab::run;
 
 /// How often the CPU is looked at, in a second.
 const FREQUENCY: &str = "9973";
 
-/// All that happens to a frame happens in the thread that hands it in, or in the softirqs' own.
-const THREADS: &str = "datapath-bench,ksoftirqd/0";
+/// How long it takes until it is looked at.
+const BEGINNING: Duration = Duration::from_millis(500);
+
+/// All that happens to a frame happens in the thread that hands it in, or in the softirqs' own; what happens to a
+/// connection in its ends' threads too, which are this process's own, or docker-proxy's.
+const THREADS: &str = "datapath-bench,ksoftirqd/0,docker-proxy";
 
 /// What the kernel does with a packet. A symbol belongs to the first that has the beginning of its name.
 const WORK: [(&str, &[&str]); 7] = [
@@ -169,27 +175,28 @@ const WORK: [(&str, &[&str]); 7] = [
 
 /// The programs, each of [`WORK`], and the rest.
 const KINDS: usize = WORK.len() + 2;
-const UNIT: &str = "ns per packet";
 
 /// One way's measures, in that order.
 macro_rules! measures {
-    ($way:literal) => {
+    ($way:literal, $rest:literal, $unit:literal) => {
         [
-            Measure::new(concat!($way, ": the programs"), UNIT, Better::Less),
-            Measure::new(concat!($way, ": map lookups"), UNIT, Better::Less),
-            Measure::new(concat!($way, ": helpers"), UNIT, Better::Less),
-            Measure::new(concat!($way, ": redirecting"), UNIT, Better::Less),
-            Measure::new(concat!($way, ": routing, bridging"), UNIT, Better::Less),
-            Measure::new(concat!($way, ": netfilter"), UNIT, Better::Less),
-            Measure::new(concat!($way, ": devices, receiving"), UNIT, Better::Less),
-            Measure::new(concat!($way, ": buffers"), UNIT, Better::Less),
-            Measure::new(concat!($way, ": generator, other"), UNIT, Better::Less),
+            Measure::new(concat!($way, ": the programs"), $unit, Better::Less),
+            Measure::new(concat!($way, ": map lookups"), $unit, Better::Less),
+            Measure::new(concat!($way, ": helpers"), $unit, Better::Less),
+            Measure::new(concat!($way, ": redirecting"), $unit, Better::Less),
+            Measure::new(concat!($way, ": routing, bridging"), $unit, Better::Less),
+            Measure::new(concat!($way, ": netfilter"), $unit, Better::Less),
+            Measure::new(concat!($way, ": devices, receiving"), $unit, Better::Less),
+            Measure::new(concat!($way, ": buffers"), $unit, Better::Less),
+            Measure::new(concat!($way, ": ", $rest), $unit, Better::Less),
         ]
     };
 }
 
-const INWARD: [Measure; KINDS] = measures!("inward");
-const OUTWARD: [Measure; KINDS] = measures!("outward");
+const INWARD: [Measure; KINDS] = measures!("inward", "generator, other", "ns per packet");
+const OUTWARD: [Measure; KINDS] = measures!("outward", "generator, other", "ns per packet");
+const CONNECTIONS: [Measure; KINDS] =
+    measures!("connections", "sockets, processes", "µs per connection");
 
 /// Whether the machine's kernel and `perf` agree on looking.
 pub(super) fn is_possible() -> bool {
@@ -201,25 +208,27 @@ pub(super) fn is_possible() -> bool {
         .is_ok_and(|status| status.success())
 }
 
-/// Both directions, one flow.
-pub(super) fn measure(stage: &Stage, frames: u32) -> Vec<Figure> {
+/// Both directions, one flow; then connections from outside.
+pub(super) fn measure(stage: &Stage, frames: u32, time: Duration) -> Vec<Figure> {
     let contender = stage.contender;
-    let mut figures = way(stage, driver::inward(contender), &INWARD, frames);
+    let mut figures = Vec::new();
+    if contender.forwards() {
+        figures.extend(way(stage, driver::inward(contender), &INWARD, frames));
+        if contender.answers() {
+            figures.extend(way(stage, driver::outward(contender), &OUTWARD, frames));
+        }
+    }
     if contender.answers() {
-        figures.extend(way(stage, driver::outward(contender), &OUTWARD, frames));
+        figures.extend(connections(stage, time));
     }
     figures
 }
 
-/// What is looked at: the limits, the strongest alternative, and what is ours.
+/// What is looked at: the limits, the alternatives, and what is ours.
 pub(super) const fn is_of_interest(contender: Contender) -> bool {
-    matches!(
+    !matches!(
         contender,
-        Contender::Redirect
-            | Contender::Routed
-            | Contender::NftablesMap
-            | Contender::Datapath
-            | Contender::DatapathXdp
+        Contender::IptablesNft | Contender::DatapathKernel
     )
 }
 
@@ -227,47 +236,56 @@ fn way(stage: &Stage, traffic: Traffic, measures: &[Measure], frames: u32) -> Ve
     let mut source = Source::new(stage, traffic);
     source.open(1);
     source.warm_up(frames / 10);
-    let file = tempfile::NamedTempFile::new().expect("a temporary file");
-    let path = file.path().to_str().expect("a name in UTF-8").to_owned();
-    let cost = source.cost_watched(frames, || {
-        Command::new("perf")
-            .args([
-                "record",
-                "-q",
-                "-e",
-                "cpu-clock",
-                "-F",
-                FREQUENCY,
-                "-C",
-                "0",
-            ])
-            .args(["-o", &path])
+    let watch = Watch::new();
+    let cost = source.cost_watched(frames, || watch.begin());
+    source.check();
+    watch.figures(cost, measures)
+}
+
+fn connections(stage: &Stage, time: Duration) -> Vec<Figure> {
+    let watch = Watch::new();
+    let watcher = watch.begin();
+    let rate = users::inward_connections(stage, time);
+    driver::end(watcher);
+    watch.figures(1e6 / rate, &CONNECTIONS)
+}
+
+/// A look at the CPU that packets pass on, and what was seen.
+struct Watch(tempfile::NamedTempFile);
+
+impl Watch {
+    fn new() -> Self {
+        Self(tempfile::NamedTempFile::new().expect("a temporary file"))
+    }
+
+    /// Looks from now on, until it is interrupted.
+    fn begin(&self) -> Child {
+        let child = Command::new("perf")
+            .args(["record", "-q", "-e", "cpu-clock", "-F", FREQUENCY])
+            // On all CPUs, since threads that are born on another are known by name only so.
+            .args(["-a", "-o"])
+            .arg(self.0.path())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .expect("perf (Debian: linux-perf)")
-    });
-    source.check();
-    let report = run(Command::new("perf").args([
-        "report",
-        "-i",
-        &path,
-        "--stdio",
-        "-q",
-        "--no-children",
-        "-s",
-        "sym",
-        "-t",
-        "\t",
-        "--comms",
-        THREADS,
-    ]));
-    let shares = shares(&String::from_utf8_lossy(&report.stdout));
-    measures
-        .iter()
-        .zip(shares)
-        .map(|(measure, share)| measure.figure(cost * share))
-        .collect()
+            .expect("perf (Debian: linux-perf)");
+        std::thread::sleep(BEGINNING);
+        child
+    }
+
+    /// What was seen, of something that cost this.
+    fn figures(&self, cost: f64, measures: &[Measure]) -> Vec<Figure> {
+        let report = run(Command::new("perf")
+            .args(["report", "--stdio", "-q", "--no-children", "-s", "sym"])
+            .args(["-t", "\t", "-C", "0", "--comms", THREADS, "-i"])
+            .arg(self.0.path()));
+        let shares = shares(&String::from_utf8_lossy(&report.stdout));
+        measures
+            .iter()
+            .zip(shares)
+            .map(|(measure, share)| measure.figure(cost * share))
+            .collect()
+    }
 }
 
 /// Which part of the time each work takes, of perf's lines: a share, and a symbol after its mark.

@@ -73,16 +73,35 @@ struct Pair<'a> {
     to: SocketAddr,
 }
 
+impl<'a> Pair<'a> {
+    /// A client on the network, and a container.
+    fn inward(stage: &'a Stage) -> Self {
+        Self {
+            client: &stage.lab.lan,
+            server: &stage.lab.container,
+            to: address(stage.target()),
+        }
+    }
+
+    /// New connections per second.
+    fn connections(&self, time: Duration) -> f64 {
+        let _running = tcp_server(self.server, &[TO_PORT], answer);
+        connections(self.client, vec![self.to], time)
+    }
+}
+
+fn address((address, port): (&str, u16)) -> SocketAddr {
+    SocketAddr::new(address.parse().expect("an address"), port)
+}
+
+/// New connections per second from the network.
+pub(super) fn inward_connections(stage: &Stage, time: Duration) -> f64 {
+    Pair::inward(stage).connections(time)
+}
+
 /// Measures what users feel: both directions, and a container that asks for its neighbour's published port.
 pub(super) fn measure(stage: &Stage, time: Duration) -> Vec<Figure> {
-    let address =
-        |(address, port): (&str, u16)| SocketAddr::new(address.parse().expect("an address"), port);
-    let (lan, container) = (&stage.lab.lan, &stage.lab.container);
-    let inward = Pair {
-        client: lan,
-        server: container,
-        to: address(stage.target()),
-    };
+    let inward = Pair::inward(stage);
     let mut figures = pair(&inward, &INWARD, time);
     if stage.contender.turns_round() {
         // At the bridge's address, which docker-proxy answers datagrams from, whatever was asked.
@@ -98,8 +117,8 @@ pub(super) fn measure(stage: &Stage, time: Duration) -> Vec<Figure> {
         return figures;
     }
     let outward = Pair {
-        client: container,
-        server: lan,
+        client: &stage.lab.container,
+        server: &stage.lab.lan,
         to: address(stage.world()),
     };
     figures.extend(pair(&outward, &OUTWARD, time));
@@ -108,13 +127,8 @@ pub(super) fn measure(stage: &Stage, time: Duration) -> Vec<Figure> {
 
 fn pair(pair: &Pair<'_>, measures: &Measures, time: Duration) -> Vec<Figure> {
     let Pair { client, server, to } = *pair;
-    let mut figures = Vec::new();
+    let mut figures = vec![measures.connections.figure(pair.connections(time))];
     let ends = [TO_PORT];
-
-    let running = tcp_server(server, &ends, answer);
-    let value = connections(client, vec![to], time);
-    figures.push(measures.connections.figure(value));
-    drop(running);
 
     let running = tcp_server(server, &ends, echo);
     let took = tcp_requests(client, to, time);
