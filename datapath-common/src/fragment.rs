@@ -19,7 +19,7 @@ pub struct FragmentKey<F: Family> {
     pub dst: F::Addr,
     /// The datagram's identification, host order (16 bits in IPv4).
     pub id: u32,
-    /// Protocol number.
+    /// Protocol number; 0 in IPv6.
     pub protocol: u8,
     /// A [`Direction`].
     pub direction: u8,

@@ -13,7 +13,7 @@ use crate::{
     guard,
     maps::{self, Maps},
     packet::Buffered,
-    parse::Headers,
+    parse::{Headers, is_extension},
 };
 
 /// After a first fragment was looked up: leaves the note. Nothing for whole packets.
@@ -126,10 +126,13 @@ fn without_note<P: Buffered, F: Maps>(
     }
 }
 
-/// Whether the datagram's first fragment leaves a note.
+/// Whether the datagram's first fragment leaves a note, as far as a later one says: extension headers may stand before
+/// what has ports (RFC 8200, 4.1).
 #[inline(always)]
 fn has_ports<F: Family>(headers: &Headers<F>) -> bool {
-    [proto::TCP, proto::UDP, F::ICMP].contains(&headers.protocol)
+    let protocol = headers.protocol;
+    [proto::TCP, proto::UDP, F::ICMP].contains(&protocol)
+        || F::VERSION == 6 && is_extension(protocol)
 }
 
 #[inline(always)]
@@ -142,11 +145,10 @@ fn note<F: Maps>(headers: &Headers<F>, direction: Direction, now: u64) -> Option
 #[inline(always)]
 fn key<F: Maps>(headers: &Headers<F>, direction: Direction) -> FragmentKey<F> {
     let from = &headers.endpoints;
-    FragmentKey::new(
-        from.src,
-        from.dst,
-        headers.fragment_id,
-        headers.protocol,
-        direction,
-    )
+    // What follows is not said alike by all fragments of IPv6 (RFC 8200, 4.5).
+    let protocol = match F::VERSION {
+        4 => headers.protocol,
+        _ => 0,
+    };
+    FragmentKey::new(from.src, from.dst, headers.fragment_id, protocol, direction)
 }

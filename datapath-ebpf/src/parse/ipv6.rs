@@ -112,8 +112,9 @@ pub(super) fn plain(head: &Head, frame: u32) -> Option<plain::Network> {
     })
 }
 
+/// Whether what follows is an extension header that is followed.
 #[inline(always)]
-pub(super) fn is_extension(next: u8) -> bool {
+pub fn is_extension(next: u8) -> bool {
     matches!(
         next,
         ext::HOP_BY_HOP | ext::ROUTING | ext::FRAGMENT | ext::DESTINATION

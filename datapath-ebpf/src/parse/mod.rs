@@ -14,7 +14,7 @@ use datapath_common::{
     tuple::Endpoints,
 };
 
-pub use self::quoted::Quoted;
+pub use self::{ipv6::is_extension, quoted::Quoted};
 use crate::packet::Packet;
 
 /// Bytes of an Ethernet header: where the IP header starts at all our hooks.

@@ -1,6 +1,6 @@
 //! Datagrams in fragments: the first carries the ports, the others follow it.
 
-use datapath_common::{family::V4, fragment::LIFETIME, reason::Reason};
+use datapath_common::{family::V4, fragment::LIFETIME, proto::ext, reason::Reason};
 use datapath_user::kernel::{clock, tables::Tables};
 
 use crate::{
@@ -86,7 +86,62 @@ fn a_later_one_without_its_first_waits_and_is_never_sent_out() {
     }
 }
 
-/// The same identification from somebody else, to somebody else, or of another protocol is another datagram.
+/// The same datagram in fragments of IPv6 that carry so many bytes, with an option for its destination behind the
+/// fragments' header: only in the first does what follows come before what has ports (RFC 8200, 4.1).
+fn with_an_option(frame: &Frame, size: usize) -> Vec<Vec<u8>> {
+    const HEADERS: usize = ETHERNET + 40;
+    let whole = frame.bytes();
+    let (headers, datagram) = whole.split_at(HEADERS);
+    let padding = [headers[ETHERNET + 6], 0, 1, 4, 0, 0, 0, 0];
+    let carried = [&padding[..], datagram].concat();
+    let pieces = carried.chunks(size).enumerate();
+    let fragment = |(number, piece): (usize, &[u8])| {
+        let offset = number * size;
+        let more = offset + piece.len() < carried.len();
+        let mut bytes = headers.to_vec();
+        bytes[ETHERNET + 4..ETHERNET + 6].copy_from_slice(&(8 + piece.len() as u16).to_be_bytes());
+        bytes[ETHERNET + 6] = ext::FRAGMENT;
+        bytes.extend([ext::DESTINATION, 0]);
+        bytes.extend((offset as u16 | u16::from(more)).to_be_bytes());
+        bytes.extend(77_u32.to_be_bytes());
+        bytes.extend(piece);
+        bytes
+    };
+    pieces.map(fragment).collect()
+}
+
+#[test]
+fn later_ones_that_name_another_header_follow_all_the_same() {
+    let host = Host::new();
+    let [_, net] = nets();
+    let (client, asked, endpoint) = (net.world(40000), net.host(5300), net.endpoint(53));
+    let (inside, shown, server) = (net.endpoint(7), net.host(7), net.world(7));
+    for (hook, first, from, to) in [
+        (
+            Hook::Arrives,
+            Reason::Publish,
+            udp(client, asked),
+            udp(client, endpoint),
+        ),
+        (
+            Hook::Leaves,
+            Reason::Masquerade,
+            udp(inside, server),
+            udp(shown, server),
+        ),
+    ] {
+        let pieces = |frame| with_an_option(&long(frame), 40);
+        for (number, (from, to)) in pieces(from).into_iter().zip(pieces(to)).enumerate() {
+            let reason = if number == 0 { first } else { Reason::Fragment };
+            host.case(&format!("fragment {number}"), hook, from)
+                .becomes(reason, to);
+        }
+    }
+    let early = with_an_option(&long(udp(net.other(7), asked)), 40)[1].clone();
+    host.case("before the first", Hook::Arrives, early).waits();
+}
+
+/// The same identification from somebody else, to somebody else, or of another protocol in IPv4 is another datagram.
 #[test]
 fn a_note_is_for_one_datagram_alone() {
     let host = Host::new();
@@ -96,11 +151,14 @@ fn a_note_is_for_one_datagram_alone() {
         let led = long(udp(client, net.endpoint(53))).fragments(40)[0].clone();
         host.case("the first", Hook::Arrives, first)
             .becomes(Reason::Publish, led);
-        for other in [
+        let mut others = vec![
             long(udp(net.other(40000), asked)),
             long(udp(client, asked)).id(0x4321),
-            long(tcp(client, net.host(5300), SYN)),
-        ] {
+        ];
+        if net.host.is_ipv4() {
+            others.push(long(tcp(client, net.host(5300), SYN)));
+        }
+        for other in others {
             host.case("another", Hook::Arrives, other.fragments(40)[1].clone())
                 .waits();
         }
