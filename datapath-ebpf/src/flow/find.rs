@@ -184,18 +184,26 @@ fn is_fresh<F: Maps>(
     other.id == flow.id && (!expired || !other.is_expired(&settings.timeouts, now))
 }
 
-/// Takes both entries of a flow out, the partner only if it is the partner still.
+/// Takes both entries of a flow out, each only if it is that flow's still: another CPU may have taken them out, and opened
+/// the next one there.
 #[inline(never)]
 pub fn retire<F: Maps>(tuple: &Tuple<F>, partner: Tuple<F>, id: u64) {
-    let _ = F::flows().remove(tuple);
-    let _ = F::half().remove(tuple);
-    for map in [F::flows().get_ptr(&partner), F::half().get_ptr(&partner)] {
-        let Some(found) = map else { continue };
+    remove(tuple, id);
+    remove(&partner, id);
+}
+
+#[inline(always)]
+fn remove<F: Maps>(key: &Tuple<F>, id: u64) {
+    if let Some(found) = F::flows().get_ptr(key)
         // SAFETY: as in `find`.
-        if unsafe { (*found).id } == id {
-            let _ = F::flows().remove(&partner);
-            let _ = F::half().remove(&partner);
-            return;
-        }
+        && unsafe { (*found).id } == id
+    {
+        let _ = F::flows().remove(key);
+    }
+    if let Some(found) = F::half().get_ptr(key)
+        // SAFETY: as in `find`.
+        && unsafe { (*found).id } == id
+    {
+        let _ = F::half().remove(key);
     }
 }
