@@ -148,8 +148,11 @@ impl Address for Addr4 {
 
     #[inline(always)]
     fn is_unicast(&self) -> bool {
-        let first = self.0[0];
-        first != 0 && first != 127 && first < 224
+        // 240.0.0.0/4 is reserved, but used: the kernel takes such an address as any other (net/ipv4/route.c).
+        match self.0[0] {
+            0 | 127 | 224..=239 => false,
+            _ => self.0 != [255; 4],
+        }
     }
 
     #[inline(always)]
@@ -283,6 +286,9 @@ mod tests {
             ([172, 17, 0, 2], true),
             ([223, 255, 255, 255], true),
             ([224, 0, 0, 1], false),
+            ([239, 255, 255, 255], false),
+            ([240, 0, 0, 1], true),
+            ([255, 255, 255, 254], true),
             ([255, 255, 255, 255], false),
         ] {
             assert_eq!(Addr4(addr).is_unicast(), unicast, "{addr:?}");

@@ -138,7 +138,8 @@ reasons! {
     /// Between an IPv6 client and an IPv4 endpoint, either way: one family's header was made the other's.
     Nat64 = 23, "nat64", Translate;
 
-    /// The frame ends before the headers that it announces, or a length in them contradicts another.
+    /// The frame ends before the headers that it announces, a length in them contradicts another, or there is more than
+    /// one tag that names no VLAN.
     Malformed = 32, "malformed", Drop;
     /// An address that no packet on a wire may carry (RFC 1812, 5.3.7; RFC 6890).
     Martian = 33, "martian", Drop;

@@ -15,6 +15,9 @@ use crate::{
     parse::{ETHERNET, Headers, Kind},
 };
 
+/// EtherTypes of VLAN tags: IEEE 802.1Q and 802.1ad.
+pub const TAGS: [u16; 2] = [0x8100, 0x88a8];
+
 /// Frames that are not this host's alone, or belong to a VLAN's interface, are the kernel's business.
 #[inline(always)]
 pub fn frame<P: Packet>(packet: &P) -> Result<(), Reason> {
@@ -25,6 +28,43 @@ pub fn frame<P: Packet>(packet: &P) -> Result<(), Reason> {
         return Err(Reason::Vlan);
     }
     Ok(())
+}
+
+/// What becomes of a frame that [`frame`] refused. The stack takes a datagram that is for one machine also in a frame for
+/// many: the host's loopback addresses are not reached by that.
+#[inline(never)]
+pub fn for_many<P: Packet, F: Family>(packet: &P, refused: Reason) -> Reason {
+    if refused != Reason::NotForHost {
+        return refused;
+    }
+    let addresses = ETHERNET + F::ADDRESSES;
+    let behind = addresses + size_of::<F::Addr>() as u32;
+    let is_loopback = |offset| {
+        packet
+            .read::<F::Addr>(offset)
+            .is_ok_and(|addr| addr.is_loopback())
+    };
+    if is_loopback(addresses) || is_loopback(behind) {
+        Reason::Martian
+    } else {
+        refused
+    }
+}
+
+/// A frame that carries no IP, as far as its EtherType says. Of tags that name no VLAN the kernel takes out any number,
+/// and what is left is IP again (net/core/dev.c, `__netif_receive_skb_core`): nobody needs more than one of them.
+#[inline(always)]
+pub fn other<P: Packet>(packet: &P) -> Reason {
+    /// `VLAN_VID_MASK` of include/linux/if_vlan.h.
+    const VLAN: u16 = 0x0fff;
+    let outer = packet.has_vlan() && !packet.is_of_vlan();
+    if outer && TAGS.contains(&packet.ethertype()) {
+        let inner: u16 = packet.read(ETHERNET).map_or(0, u16::from_be);
+        if inner & VLAN == 0 {
+            return Reason::Malformed;
+        }
+    }
+    Reason::NotIp
 }
 
 /// Whether a packet from outside is one that [`arriving`] would find to be none of ours, whatever the tables of flows and
@@ -48,7 +88,10 @@ pub fn arriving<F: Maps>(headers: &Headers<F>) -> Result<(), Reason> {
         return Err(Reason::Martian);
     }
     if maps::local::<F>(dst).is_none() {
-        let network = maps::network::<F>(dst).ok_or(Reason::NotOurs)?;
+        let Some(network) = maps::network::<F>(dst) else {
+            // For the stack to send on, if it does: where it leaves, it would be taken for an endpoint's.
+            return Err(from_outside::<F>(src).err().unwrap_or(Reason::NotOurs));
+        };
         match by_own_address(network, headers.kind == Kind::Query) {
             // An endpoint of a network that shows its addresses: this very port of it is published there.
             Err(Reason::Unpublished)
@@ -59,25 +102,37 @@ pub fn arriving<F: Maps>(headers: &Headers<F>) -> Result<(), Reason> {
     if src == dst {
         return Err(Reason::Land);
     }
+    from_outside::<F>(src)
+}
+
+/// Whether somebody outside may have this address.
+#[inline(always)]
+pub fn from_outside<F: Maps>(src: &F::Addr) -> Result<(), Reason> {
     if maps::network::<F>(src).is_some() {
-        return Err(Reason::ForgedSource);
+        Err(Reason::ForgedSource)
+    } else if src.is_loopback() {
+        Err(Reason::Martian)
+    } else {
+        Ok(())
     }
-    Ok(())
 }
 
 /// What becomes of a packet from outside that is not tracked, as `reason` says: another protocol, or headers that are not
 /// followed. It may not do what no other may.
 #[inline(never)]
 pub fn untracked_arriving<F: Maps>(headers: &Headers<F>, reason: Reason) -> Reason {
-    let dst = &headers.endpoints.dst;
+    let (src, dst) = (&headers.endpoints.src, &headers.endpoints.dst);
     if reason.outcome() != Outcome::Pass || maps::local::<F>(dst).is_some() {
         return reason;
     }
     let icmp = headers.protocol == F::ICMP;
-    match maps::network::<F>(dst).map(|network| by_own_address(network, icmp)) {
-        Some(Err(refused)) => refused,
-        Some(Ok(())) | None => reason,
-    }
+    let may = match maps::network::<F>(dst) {
+        Some(network) => by_own_address(network, icmp),
+        None => Ok(()),
+    };
+    may.and_then(|()| from_outside::<F>(src))
+        .err()
+        .unwrap_or(reason)
 }
 
 /// The same of a packet from an endpoint, at its bridge.
@@ -142,7 +197,7 @@ pub fn endpoint<P: Packet, F: Maps>(
     headers: &Headers<F>,
 ) -> Result<&'static Network, Reason> {
     let (src, dst) = (&headers.endpoints.src, &headers.endpoints.dst);
-    if is_link_local::<F>(src) || is_link_local::<F>(dst) {
+    if is_link_local::<F>(src) {
         return Err(Reason::NotOurs);
     }
     let Some(from) = maps::network::<F>(src) else {
@@ -155,8 +210,15 @@ pub fn endpoint<P: Packet, F: Maps>(
     if from.bridge != packet.ifindex() {
         return Err(Reason::ForgedSource);
     }
+    if is_link_local::<F>(dst) {
+        return Err(Reason::NotOurs);
+    }
     if maps::local::<F>(dst).is_some() {
-        return Ok(from);
+        // The host's own address on the bridge is no endpoint's.
+        return match maps::local::<F>(src) {
+            Some(_) => Err(Reason::ForgedSource),
+            None => Ok(from),
+        };
     }
     if dst.is_loopback() {
         return Err(Reason::Martian);

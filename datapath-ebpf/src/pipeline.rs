@@ -58,7 +58,7 @@ pub fn uplink_ingress<P: Reshape>(mut packet: P) -> i32 {
             Some(reason) => reason,
             None => from_world::<P, V6>(&mut packet),
         },
-        _ => Reason::NotIp,
+        _ => guard::other(&packet),
     };
     report::finish(&packet, reason)
 }
@@ -80,10 +80,12 @@ pub fn uplink_egress<P: Buffered>(mut packet: P) -> i32 {
 /// Entry of the program of that name.
 #[inline(always)]
 pub fn bridge_ingress<P: Reshape>(mut packet: P) -> i32 {
+    // An endpoint that is master of its own network can set the mark as well as we: it says nothing here.
+    packet.is_handed_over();
     let reason = match packet.ethertype() {
         V4::ETHERTYPE => from_endpoint::<P, V4>(&mut packet),
         V6::ETHERTYPE => from_endpoint::<P, V6>(&mut packet),
-        _ => Reason::NotIp,
+        _ => guard::other(&packet),
     };
     report::finish(&packet, reason)
 }
@@ -117,7 +119,7 @@ fn from_world<P: Reshape, F: Across>(packet: &mut P) -> Reason {
 
 #[inline(always)]
 fn arrive<P: Reshape, F: Across>(packet: &mut P) -> Result<Reason, Reason> {
-    guard::frame(packet)?;
+    guard::frame(packet).map_err(|refused| guard::for_many::<P, F>(packet, refused))?;
     let work = F::work().ok_or(Reason::TableFull)?;
     parse::<P, F>(packet, &mut work.headers)
         .map_err(|reason| guard::untracked_arriving(&work.headers, reason))?;
@@ -245,7 +247,7 @@ fn from_endpoint<P: Reshape, F: Across>(packet: &mut P) -> Reason {
 
 #[inline(always)]
 fn admit<P: Reshape, F: Across>(packet: &mut P) -> Result<Reason, Reason> {
-    guard::frame(packet)?;
+    guard::frame(packet).map_err(|refused| guard::for_many::<P, F>(packet, refused))?;
     let work = F::work().ok_or(Reason::TableFull)?;
     parse::<P, F>(packet, &mut work.headers)
         .map_err(|reason| guard::untracked_endpoint(packet, &work.headers, reason))?;

@@ -28,15 +28,18 @@ pub fn inward<P: Reshape, F: Across>(packet: &mut P, work: &mut Work<F>) -> Resu
     let flow = read.then(|| about(&work.quoted, Direction::ToEndpoint));
     let Some(flow) = flow.flatten() else {
         // It may be about a packet of the host's own, of whatever protocol; to an endpoint's address it is nobody's.
-        return Err(match maps::network::<F>(&work.headers.endpoints.dst) {
-            Some(network) => match guard::by_own_address(network, true) {
-                Ok(()) => Reason::Routed,
-                Err(Reason::Unpublished) => Reason::IcmpErrorWithoutFlow,
-                Err(refused) => refused,
-            },
-            None => Reason::NotOurs,
+        let (src, dst) = (&work.headers.endpoints.src, &work.headers.endpoints.dst);
+        let Some(network) = maps::network::<F>(dst) else {
+            return Err(guard::untracked_arriving(&work.headers, Reason::NotOurs));
+        };
+        let may = guard::by_own_address(network, true).and_then(|()| guard::from_outside::<F>(src));
+        return Err(match may {
+            Ok(()) => Reason::Routed,
+            Err(Reason::Unpublished) => Reason::IcmpErrorWithoutFlow,
+            Err(refused) => refused,
         });
     };
+    guard::from_outside::<F>(&work.headers.endpoints.src)?;
     icmp_checksum::check(packet, work)?;
     work.to = flow.to.reversed();
     if F::is_foreign(&flow.to.dst) {

@@ -20,12 +20,10 @@ use datapath_common::{
 
 use super::{Covers, Head, Packet};
 use crate::{
+    guard::TAGS,
     maps::{self, FRAME_PORTS},
     parse::ETHERNET,
 };
-
-/// IEEE 802.1Q and 802.1ad: a VLAN's tag.
-const VLAN: [u16; 2] = [0x8100, 0x88a8];
 
 /// A packet at the driver's level.
 pub struct Xdp {
@@ -86,7 +84,7 @@ impl Packet for Xdp {
 
     #[inline(always)]
     fn has_vlan(&self) -> bool {
-        VLAN.contains(&self.ethertype())
+        TAGS.contains(&self.ethertype())
     }
 
     /// Its tag still stands in the frame, which is the stack's to take off.

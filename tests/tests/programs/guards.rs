@@ -67,6 +67,15 @@ fn addresses_that_no_wire_may_carry() {
         let bridge = |port| SocketAddr::new(gateway(&net), port);
         host.case("the bridge's", Hook::Arrives, tcp(bridge(1), own, SYN))
             .is(Reason::ForgedSource);
+        // It would leave again, and be taken for an endpoint's there.
+        for frame in [
+            tcp(net.endpoint(1), net.other(9), SYN),
+            udp(net.neighbour(1), net.other(9)),
+            ping(net.endpoint(1), net.other(0)),
+        ] {
+            host.case("an endpoint's, to be sent on", Hook::Arrives, frame)
+                .is(Reason::ForgedSource);
+        }
         let from = net.host(1);
         host.case(
             "the host's own",
@@ -161,6 +170,28 @@ fn an_endpoint_sends_from_its_networks_addresses_alone() {
             host.case("the host's", Hook::Bridge, udp(loopback(&net), to))
                 .is(Reason::Martian);
         }
+        let bridge = SocketAddr::new(gateway(&net), 1);
+        for to in [net.host(22), net.host(5300), bridge] {
+            host.case("the bridge's", Hook::Bridge, udp(bridge, to))
+                .is(Reason::ForgedSource);
+        }
+    }
+    let [v4, v6] = nets();
+    // The kernel sends it on as any other.
+    let reserved = "240.0.0.1:1".parse().unwrap();
+    for to in [v4.other(1), v4.host(22)] {
+        host.case("reserved", Hook::Bridge, udp(reserved, to))
+            .is(Reason::ForgedSource);
+    }
+    let link_local = "[fe80::1]:22".parse().unwrap();
+    for (from, reason) in [
+        (v6.world(1), Reason::ForgedSource),
+        (v6.endpoint(1), Reason::NotOurs),
+        ("[fe80::2]:1".parse().unwrap(), Reason::NotOurs),
+        ("[::]:1".parse().unwrap(), Reason::NotOurs),
+    ] {
+        host.case("to the link", Hook::Bridge, udp(from, link_local))
+            .is(reason);
     }
 }
 
@@ -292,6 +323,9 @@ fn what_is_not_tracked_passes_no_wall() {
                 Reason::UntrackedProtocol
             };
             case(Hook::Arrives, world, routed).is(passes);
+            for to in [routed, net.other(9)] {
+                case(Hook::Arrives, endpoint, to).is(Reason::ForgedSource);
+            }
             case(Hook::Arrives, world, own).is(passes);
             case(Hook::Arrives, world, net.other(9)).is(passes);
             case(Hook::Bridge, endpoint, routed).is(Reason::Isolated);
@@ -313,6 +347,11 @@ fn what_is_not_tracked_passes_no_wall() {
                 .is(Reason::IcmpErrorWithoutFlow);
             host.case(&says, Hook::Arrives, about(internal))
                 .is(Reason::Internal);
+            let forged = |to| error(net.endpoint(0), to, unreachable, &quoted);
+            for to in [routed, net.other(0)] {
+                host.case(&says, Hook::Arrives, forged(to))
+                    .is(Reason::ForgedSource);
+            }
         }
     }
 }

@@ -70,6 +70,19 @@ fn about_what_an_endpoint_sent() {
                     );
                 }
             }
+            // Nobody outside has these addresses.
+            let (kind, loopback) = if net.host.is_ipv4() {
+                ((3, 4), "127.0.0.1:0")
+            } else {
+                ((2, 0), "[::1]:0")
+            };
+            for (from, reason) in [
+                (net.neighbour(0), Reason::ForgedSource),
+                (loopback.parse().unwrap(), Reason::Martian),
+            ] {
+                let forged = error(from, net.host(0), kind, &seen.quote(1000)).word(1400);
+                host.case("forged", Hook::Arrives, forged).is(reason);
+            }
         }
     }
 }

@@ -4,6 +4,7 @@
 
 mod clashes;
 mod collisions;
+mod disguises;
 mod families;
 mod icmp;
 mod link_local;

@@ -172,13 +172,17 @@ impl Stage {
             ),
             9..=13 => (Hook::Arrives, Pair::new(self.outside(dice), self.own(dice))),
             14..=16 => (Hook::Bridge, Pair::new(self.inside(dice), self.own(dice))),
-            17 => match dice.roll(4) {
+            17 => match dice.roll(5) {
                 0 => (Hook::Arrives, Pair::new(self.inside(dice), self.own(dice))),
                 1 => (
                     Hook::Arrives,
                     Pair::new(self.outside(dice), self.inside(dice)),
                 ),
                 2 => (Hook::Arrives, Pair::new(self.own(dice), self.own(dice))),
+                3 => (
+                    Hook::Arrives,
+                    Pair::new(self.inside(dice), self.outside(dice)),
+                ),
                 _ => (Hook::Bridge, Pair::new(self.outside(dice), self.own(dice))),
             },
             18 => (

@@ -209,6 +209,8 @@ impl Model {
         if !self.is_host(pair.dst.ip()) {
             return Fate::Left(if Self::is_inside(pair.dst.ip()) {
                 Reason::Unpublished
+            } else if Self::is_inside(pair.src.ip()) {
+                Reason::ForgedSource
             } else {
                 Reason::NotOurs
             });
@@ -414,6 +416,9 @@ impl Model {
                 (false, false) => Reason::NotOurs,
             });
         };
+        if side == Side::World && inside {
+            return Err(Reason::ForgedSource);
+        }
         let from = match side {
             Side::Inside if inside => answer.src.ip(),
             // A router between, or the host itself.

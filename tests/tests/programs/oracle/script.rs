@@ -382,6 +382,9 @@ impl<'a> Play<'a> {
             None => match packet.hook {
                 Hook::Arrives if model.is_host(pair.dst.ip()) => Fate::Waits(Reason::FragmentAlone),
                 Hook::Arrives if to => Fate::Left(Reason::Unpublished),
+                Hook::Arrives | Hook::Driver | Hook::Stack if from => {
+                    Fate::Left(Reason::ForgedSource)
+                }
                 Hook::Arrives | Hook::Driver | Hook::Stack => Fate::Left(Reason::NotOurs),
                 Hook::Leaves => Fate::Left(Reason::FragmentWithoutFirst),
                 Hook::Bridge | Hook::Port => Fate::Waits(Reason::ToHost),

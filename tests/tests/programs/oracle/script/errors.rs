@@ -46,9 +46,10 @@ impl Play<'_> {
         }
         let hook = hook(side, session.turned);
         let v4 = stage.net.host.is_ipv4();
-        let source = match (hook, dice.roll(3)) {
-            (Hook::Arrives, 0) => stage.net.other,
-            (Hook::Leaves, 0) => stage.net.host,
+        let source = match (hook, dice.roll(6)) {
+            (Hook::Arrives, 0 | 1) => stage.net.other,
+            (Hook::Arrives, 2) => stage.net.neighbour,
+            (Hook::Leaves, 0 | 1) => stage.net.host,
             _ => pair.dst.ip(),
         };
         let kind = if v4 {
