@@ -133,7 +133,8 @@ reasons! {
     IcmpError = 19, "icmp-error", Translate;
     /// A later fragment: it followed the first.
     Fragment = 20, "fragment", Translate;
-    /// First packet of a flow of the host's own that would be taken for an endpoint's: it shows another port.
+    /// First packet of a flow of the host's own whose answers would be taken for an endpoint's: it shows another port, or
+    /// its own if that is only published.
     OwnFlow = 21, "own-flow", Translate;
     /// Between an IPv6 client and an IPv4 endpoint, either way: one family's header was made the other's.
     Nat64 = 23, "nat64", Translate;

@@ -17,7 +17,7 @@ use crate::{
     fast::{self, Fast},
     flow, forward, guard,
     maps::{self, Maps, Work},
-    nat::{publish, rewrite},
+    nat::{own, publish, rewrite},
     packet::{Packet, xdp::Xdp},
     parse::{Headers, Kind, Parse, parse, plain::plain, pseudo_header},
 };
@@ -54,7 +54,7 @@ pub fn meet<F: Maps + Parse>(packet: &mut Xdp) -> Option<Reason> {
             into_endpoint(packet, work, flow, now)
         }
         flow::Known::Otherwise => None,
-        flow::Known::Not => refusal(&work.headers),
+        flow::Known::Not => refusal(packet, &work.headers),
     }
 }
 
@@ -91,10 +91,11 @@ fn into_endpoint<F: Maps>(
 
 /// Why a packet of no flow may go no further. What it may open is opened by the stack's program.
 #[inline(always)]
-fn refusal<F: Maps>(headers: &Headers<F>) -> Option<Reason> {
+fn refusal<F: Maps>(packet: &Xdp, headers: &Headers<F>) -> Option<Reason> {
     let refused = guard::arriving(headers)
         .and_then(|()| publish::asked(headers).map(drop))
         .err()?;
+    let refused = own::or_connected(packet, headers, refused);
     (refused.outcome() == Outcome::Drop).then_some(refused)
 }
 

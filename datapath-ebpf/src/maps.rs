@@ -276,10 +276,16 @@ pub fn generation(slot: u32) -> u32 {
 #[inline(always)]
 pub fn may_be_ours(port: u16) -> bool {
     let (entry, place) = shown::place(port);
-    UNPUBLISHED.get(0).is_none_or(|ports| !ports.has(port))
+    may_be_published(port)
         || SHOWN
             .get(entry)
             .is_none_or(|shown| shown.masquerade[place] != 0)
+}
+
+/// Whether a port of the host may be published somewhere.
+#[inline(always)]
+pub fn may_be_published(port: u16) -> bool {
+    UNPUBLISHED.get(0).is_none_or(|ports| !ports.has(port))
 }
 
 /// The managed network that an address belongs to.

@@ -143,6 +143,7 @@ fn arrive<P: Reshape, F: Across>(packet: &mut P) -> Result<Reason, Reason> {
         guard::arriving(&work.headers)
             .and_then(|()| publish::open(work, packet.ifindex(), now))
             .map_err(|reason| {
+                let reason = own::or_connected(packet, &work.headers, reason);
                 fragment::leave_alone(&work.headers, Direction::ToEndpoint, reason, now)
             })?;
     }

@@ -13,7 +13,8 @@ use datapath_common::{
 };
 
 use super::{
-    allow, fragment, icmp_error, link_local, mapping, masquerade, nat64::Across, publish, rewrite,
+    allow, fragment, icmp_error, link_local, mapping, masquerade, nat64::Across, own, publish,
+    rewrite,
 };
 use crate::{
     bpf, flow, forward,
@@ -47,6 +48,10 @@ pub fn turn<P: Reshape, F: Across>(
             }
             if !known {
                 lead(work, from, now).map_err(|reason| {
+                    let reason = match own::or_connected(packet, &work.headers, reason) {
+                        Reason::NotOurs => Reason::ToHost,
+                        reason => reason,
+                    };
                     fragment::leave_alone(&work.headers, DIRECTION, reason, now)
                 })?;
             }

@@ -4,19 +4,25 @@
 //! destination, the answers would be the endpoint's. Such a flow shows another port, as Linux has it too
 //! (net/netfilter/nf_nat_core.c, `get_unique_tuple`).
 //!
-//! A port that no such flow has ever shown is known by one byte, so the host's other packets pay no lookup.
+//! Likewise where one goes from a port that is published: the kernel gives the host's processes any port that no socket
+//! holds. The answers are told by the connection that they belong to, of datagrams by the flow that is opened for them.
+//!
+//! A port that no such flow has ever shown, and that is published nowhere, is known by a byte and a bit, so the host's
+//! other packets pay no lookup.
 
 use datapath_common::{
+    family::Address as _,
+    proto,
     reason::Reason,
     shown,
     tuple::{Direction, Tuple},
 };
 
-use super::{mapping, masquerade, rewrite};
+use super::{mapping, masquerade, publish, rewrite};
 use crate::{
     flow,
     maps::{self, Maps, SHOWN, Work},
-    packet::Buffered,
+    packet::{Buffered, Packet, SocketTuple},
     parse::{Headers, Kind},
 };
 
@@ -30,8 +36,37 @@ pub fn is_concerned<F: Maps>(headers: &Headers<F>) -> bool {
     let Some(shown) = SHOWN.get(entry) else {
         return false;
     };
+    let begins = || {
+        shown.masquerade[place] != 0
+            || headers.kind == Kind::Udp && maps::may_be_published(headers.endpoints.sport)
+    };
     // Only a first packet can begin to be in the way; those that follow one that was have a mark of their own.
-    shown.own[place] != 0 || (shown.masquerade[place] != 0 && flow::may_open(headers))
+    shown.own[place] != 0 || (flow::may_open(headers) && begins())
+}
+
+/// Why a packet to an address of the host that belongs to no flow goes no further, or that it is of a connection of the
+/// host's own, from a port that is published.
+#[inline(never)]
+pub fn or_connected<P: Packet, F: Maps>(
+    packet: &P,
+    headers: &Headers<F>,
+    refused: Reason,
+) -> Reason {
+    if refused != Reason::NoFlow || headers.kind != Kind::Tcp {
+        return refused;
+    }
+    let ends = &headers.endpoints;
+    let answer = SocketTuple::<F> {
+        src: ends.src,
+        dst: ends.dst,
+        sport: ends.sport.to_be(),
+        dport: ends.dport.to_be(),
+    };
+    if packet.host_connection(&answer) {
+        Reason::NotOurs
+    } else {
+        refused
+    }
 }
 
 /// Notes that a flow shows a port.
@@ -69,16 +104,30 @@ pub fn leave<P: Buffered, F: Maps>(
     Ok(reason)
 }
 
-/// Opens a flow for it, if the answers would find one already.
+/// Whether the answers would find a flow, or open one.
+#[inline(never)]
+fn is_in_the_way<F: Maps>(headers: &Headers<F>, now: u64) -> bool {
+    let asked = &headers.endpoints;
+    let protocol = headers.protocol;
+    let published = protocol == proto::UDP
+        && asked.dst.is_unicast()
+        && publish::binding::<F>(&asked.src, asked.sport, protocol).is_some();
+    published || {
+        let answer = Tuple::new(&asked.reversed(), protocol, Direction::ToEndpoint);
+        flow::is_taken::<F>(&answer, now)
+    }
+}
+
+/// Opens a flow for it, if the answers would find one already, or open one.
 #[inline(never)]
 fn open<P: Buffered, F: Maps>(packet: &P, work: &mut Work<F>, now: u64) -> Result<(), Reason> {
     let asked = &work.headers.endpoints;
     let protocol = work.headers.protocol;
     let local = maps::local::<F>(&asked.src).ok_or(Reason::NotOurs)?;
-    let answer = Tuple::new(&asked.reversed(), protocol, Direction::ToEndpoint);
-    if !flow::may_open(&work.headers) || !flow::is_taken::<F>(&answer, now) {
+    if !flow::may_open(&work.headers) || !is_in_the_way(&work.headers, now) {
         return Err(Reason::NotOurs);
     }
+    let own_port = asked.sport;
     work.source.addr = asked.src;
     work.source.slot = local.slot;
     masquerade::prepare(work, packet.ifindex(), now);
@@ -96,8 +145,9 @@ fn open<P: Buffered, F: Maps>(packet: &P, work: &mut Work<F>, now: u64) -> Resul
         ..
     } = work;
     flow::open(opening, flow, |port| {
-        masquerade::usable::<P, F>(packet, protocol, &source.addr, port, outer)
-            && !mapping::is_held::<F>(&source.addr, protocol, port, now)
+        port == own_port
+            || masquerade::usable::<P, F>(packet, protocol, &source.addr, port, outer)
+                && !mapping::is_held::<F>(&source.addr, protocol, port, now)
     })?;
     *to = opening.to;
     Ok(())

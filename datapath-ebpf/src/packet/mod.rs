@@ -7,8 +7,12 @@ pub mod reshape;
 pub mod tc;
 pub mod xdp;
 
-use core::{mem::MaybeUninit, ptr::copy_nonoverlapping};
+use core::{ffi::c_void, mem::MaybeUninit, ptr::copy_nonoverlapping};
 
+use aya_ebpf::{
+    bindings::BPF_F_CURRENT_NETNS,
+    helpers::generated::{bpf_sk_release, bpf_skc_lookup_tcp},
+};
 use datapath_common::{
     checksum,
     event::HEAD,
@@ -73,6 +77,8 @@ pub trait Packet {
     fn fits(&self, ifindex: u32) -> Option<u32>;
     /// The frame's first bytes, if so many lie in one piece.
     fn head(&self, length: usize) -> Option<Head>;
+    /// Whether a socket of the host is connected by TCP, or connects, as a packet of these endpoints says.
+    fn host_connection<F: Family>(&self, packet: &SocketTuple<F>) -> bool;
     /// Tells the service's log that it was dropped.
     fn log(&self, reason: Reason);
     /// Whether it was here before, and went back into the queue ([`Buffered::requeue`]).
@@ -131,6 +137,26 @@ pub struct SocketTuple<F: Family> {
     pub sport: u16,
     /// Destination port, network order.
     pub dport: u16,
+}
+
+/// The protocol's state of a socket that listens: `TCP_LISTEN` of include/net/tcp_states.h.
+const LISTEN: u32 = 10;
+
+/// What [`Packet::host_connection`] says, by the program's context.
+#[inline(always)]
+fn host_connection<F: Family>(ctx: *mut c_void, packet: &SocketTuple<F>) -> bool {
+    let tuple = core::ptr::from_ref(packet).cast_mut().cast();
+    let len = size_of::<SocketTuple<F>>() as u32;
+    // SAFETY: the tuple lives for the call; a socket that is found is released at once.
+    unsafe {
+        let socket = bpf_skc_lookup_tcp(ctx, tuple, len, BPF_F_CURRENT_NETNS as u64, 0);
+        if socket.is_null() {
+            return false;
+        }
+        let state = (&raw const (*socket).state).read_volatile();
+        bpf_sk_release(socket.cast());
+        state != LISTEN
+    }
 }
 
 /// A frame's first bytes, read and written in place: one comparison for all of them. Whatever changes the packet by

@@ -241,6 +241,11 @@ impl Packet for Tc {
     }
 
     #[inline(always)]
+    fn host_connection<F: Family>(&self, packet: &SocketTuple<F>) -> bool {
+        super::host_connection(self.skb().cast(), packet)
+    }
+
+    #[inline(always)]
     fn log(&self, reason: Reason) {
         // The service's half knows the reason by its number, and has the words.
         aya_log_ebpf::warn!(&self.ctx, "{} {}", reason as u32, self.ifindex());

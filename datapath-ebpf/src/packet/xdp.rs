@@ -14,11 +14,12 @@ use aya_ebpf::{
 use datapath_common::{
     checksum,
     event::HEAD,
+    family::Family,
     reason::{Outcome, Reason},
     way::Mac,
 };
 
-use super::{Covers, Head, Packet};
+use super::{Covers, Head, Packet, SocketTuple};
 use crate::{
     guard::TAGS,
     maps::{self, FRAME_PORTS},
@@ -175,6 +176,11 @@ impl Packet for Xdp {
     fn head(&self, length: usize) -> Option<Head> {
         let (start, end) = self.ends();
         Head::new(start, end, length)
+    }
+
+    #[inline(always)]
+    fn host_connection<F: Family>(&self, packet: &SocketTuple<F>) -> bool {
+        super::host_connection(self.ctx.ctx.cast(), packet)
     }
 
     #[inline(always)]

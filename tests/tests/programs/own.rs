@@ -1,6 +1,13 @@
 //! The host's own flows where they meet those of endpoints: each gets its own answers.
 
+use std::{
+    io::{Read as _, Write as _},
+    net::{IpAddr, TcpListener, TcpStream},
+    os::fd::AsRawFd as _,
+};
+
 use datapath_common::reason::Reason;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, socket};
 
 use crate::{
     case::GO_ON,
@@ -96,5 +103,86 @@ fn a_port_of_a_mapping_is_left_alone() {
             .becomes(Reason::Masquerade, udp(own, server));
         host.case("the host's", Hook::Leaves, udp(own, server))
             .becomes(Reason::OwnFlow, udp(net.host(50_001), server));
+    }
+}
+
+/// The kernel gives the host's own processes any port that no socket holds, a published one among them. Where a datagram
+/// goes out from there, the answer is the host's; who asks for the port is led to the endpoint as before.
+#[test]
+fn datagrams_from_a_published_port() {
+    let host = Host::new();
+    for net in nets() {
+        let (own, server, client) = (net.host(5300), net.world(53), net.other(40000));
+        host.case("before", Hook::Arrives, udp(server, own))
+            .becomes(Reason::Publish, udp(server, net.endpoint(53)));
+        let server = net.world(54);
+        host.case("a question", Hook::Leaves, udp(own, server))
+            .becomes(Reason::OwnFlow, udp(own, server));
+        for _ in 0..2 {
+            host.case("its answer", Hook::Arrives, udp(server, own))
+                .becomes(Reason::Flow, udp(server, own));
+            host.case("another", Hook::Leaves, udp(own, server))
+                .becomes(Reason::Flow, udp(own, server));
+        }
+        host.case("a client's", Hook::Arrives, udp(client, own))
+            .becomes(Reason::Publish, udp(client, net.endpoint(53)));
+        // Whom the endpoint talks to already: then it is another port.
+        let port = other_port(&host, &net, &udp(own, client), false);
+        host.case("its answer", Hook::Arrives, udp(client, net.host(port)))
+            .becomes(Reason::Flow, udp(client, own));
+        host.case(
+            "the endpoint's",
+            Hook::Leaves,
+            udp(net.endpoint(53), client),
+        )
+        .becomes(Reason::Flow, udp(own, client));
+        let many = match net.host {
+            IpAddr::V4(_) => "224.0.0.251:5353",
+            IpAddr::V6(_) => "[ff02::fb]:5353",
+        };
+        host.case("to many", Hook::Leaves, udp(own, many.parse().unwrap()))
+            .is(Reason::NotOurs);
+    }
+}
+
+/// A connection of the host's from a published port: what belongs to it is told from what belongs to nothing.
+#[test]
+fn a_connection_from_a_published_port() {
+    let host = Host::new();
+    for net in nets() {
+        let (own, server) = (net.host(8080), net.world(8000));
+        let listener = host.lab.lan.enter(|| TcpListener::bind(server).unwrap());
+        let stray = |from| tcp(from, own, ACK);
+        host.case("before", Hook::Arrives, stray(server))
+            .is(Reason::NoFlow);
+        let family = if own.is_ipv4() {
+            AddressFamily::Inet
+        } else {
+            AddressFamily::Inet6
+        };
+        let socket = host.lab.host.enter(|| {
+            let socket = socket(family, SockType::Stream, SockFlag::empty(), None).unwrap();
+            bind(socket.as_raw_fd(), &SockaddrStorage::from(own)).unwrap();
+            TcpStream::from(socket)
+        });
+        connect(socket.as_raw_fd(), &SockaddrStorage::from(server)).unwrap();
+        let (mut accepted, from) = listener.accept().unwrap();
+        assert_eq!(from, own);
+        accepted.write_all(b"word").unwrap();
+        let mut word = [0; 4];
+        (&socket).read_exact(&mut word).unwrap();
+        assert_eq!(&word, b"word");
+        host.case("of the connection", Hook::Arrives, stray(server))
+            .is(Reason::NotOurs);
+        host.case("of no connection", Hook::Arrives, stray(net.world(8001)))
+            .is(Reason::NoFlow);
+        host.case("asking", Hook::Arrives, tcp(net.other(1), own, SYN))
+            .becomes(Reason::Publish, tcp(net.other(1), net.endpoint(80), SYN));
+        // One that only listens has no say.
+        drop((socket, accepted));
+        let held = host.lab.host.enter(|| TcpListener::bind(own));
+        host.case("of no connection", Hook::Arrives, stray(net.other(2)))
+            .is(Reason::NoFlow);
+        drop(held);
     }
 }
