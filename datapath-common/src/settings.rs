@@ -38,6 +38,10 @@ impl Settings {
     /// The host's own NAT translates what arrives: connections that are older than we are may be its.
     pub const BESIDE: u32 = 64;
 
+    /// The host asks of an IPv4 packet whether an answer would leave where it came from: what belongs to no established
+    /// flow goes through the stack, which knows.
+    pub const SOURCE_CHECK: u32 = 128;
+
     /// What holds when the configuration file says nothing.
     pub const DEFAULT: Self = Self {
         timeouts: Timeouts::DEFAULT,

@@ -14,6 +14,7 @@ use datapath_common::{
 
 use crate::{
     bpf::ANY,
+    flow::Tier,
     maps::{self, Maps, SETTINGS, Work},
     nat::rewrite::HEADER_CHECKSUM,
     packet::{Buffered, Packet, reshape::Reshape},
@@ -31,6 +32,16 @@ pub fn is_allowed<F: Family>() -> bool {
     SETTINGS
         .get(0)
         .is_some_and(|settings| settings.flags & flag != 0)
+}
+
+/// Whether the stack is to see where a packet from outside comes from, before others of its flow pass by it.
+#[inline(always)]
+pub fn asks_the_stack<F: Family>(tier: Option<Tier>) -> bool {
+    F::VERSION == 4
+        && tier != Some(Tier::Established)
+        && SETTINGS
+            .get(0)
+            .is_some_and(|settings| settings.flags & Settings::SOURCE_CHECK != 0)
 }
 
 /// Into the endpoint that has `work.to.dst`, at once, if it is known where it is. Otherwise the stack takes it

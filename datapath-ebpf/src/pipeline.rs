@@ -152,7 +152,10 @@ fn arrive<P: Reshape, F: Across>(packet: &mut P) -> Result<Reason, Reason> {
     }
     fragment::remember(&work.headers, Direction::ToEndpoint, &work.to, now);
     rewrite::apply(packet, &work.headers, &work.to)?;
-    if forward::to_endpoint(packet, work, now)? && tier == Some(Tier::Established) {
+    if !forward::asks_the_stack::<F>(tier)
+        && forward::to_endpoint(packet, work, now)?
+        && tier == Some(Tier::Established)
+    {
         flow::keep_hop(&work.headers, Direction::ToEndpoint, &work.hop);
     }
     Ok(match tier {

@@ -41,6 +41,18 @@ pub struct Ways {
     /// The host's own NAT translates what arrives: packets of connections that it may have are left to it.
     #[serde(default)]
     pub beside: bool,
+    /// The host's rp_filter is strict: packets from outside that belong to no established flow go through the stack.
+    #[serde(default)]
+    pub source_check: bool,
+}
+
+/// What anybody can change at any time, and nobody is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Switches {
+    /// Whether the kernel forwards, for IPv4 and IPv6.
+    forwards: [bool; 2],
+    /// Whether it takes a packet only where an answer would leave.
+    source_check: bool,
 }
 
 impl fmt::Display for Way {
@@ -64,21 +76,25 @@ impl fmt::Display for Ways {
             ipv6,
             nat64,
             beside,
+            source_check,
         } = self;
         write!(f, "IPv4 {ipv4}, IPv6 {ipv6}, NAT64 {nat64}")?;
         if *beside {
             f.write_str("; older connections are left to the host's own NAT")?;
         }
+        if *source_check {
+            f.write_str("; flows from outside begin in the stack (rp_filter is strict)")?;
+        }
         Ok(())
     }
 }
 
-/// Decides it, for both families. `forwards` are the [`switches`].
+/// Decides it, for both families.
 #[must_use]
 pub fn decide(
     configured: Forwarding,
     desired: &Desired,
-    forwards: [bool; 2],
+    switches: Switches,
     rules: &Rules,
 ) -> Ways {
     let obstacle = rules.obstacle.as_ref();
@@ -92,12 +108,13 @@ pub fn decide(
             (None, None) => way(true, "no rule stands in the way"),
         },
     };
-    let [ipv4, ipv6] = forwards.map(way);
+    let [ipv4, ipv6] = switches.forwards.map(way);
     Ways {
         ipv4,
         ipv6,
         nat64: nat64(configured, desired, obstacle),
         beside: rules.translates,
+        source_check: switches.source_check,
     }
 }
 
@@ -122,10 +139,21 @@ fn way(fast: bool, because: &str) -> Way {
     }
 }
 
-/// Whether the kernel forwards, for IPv4 and IPv6: anybody can change that at any time, and nobody is told.
+/// As they stand now.
 #[must_use]
-pub fn switches(desired: &Desired) -> [bool; 2] {
-    ["ipv4", "ipv6"].map(|family| forwards(desired, family))
+pub fn switches(desired: &Desired) -> Switches {
+    let value = |of: &str| {
+        let path = format!("/proc/sys/net/ipv4/conf/{of}/rp_filter");
+        let text = fs::read_to_string(path).ok();
+        text.and_then(|text| text.trim().parse().ok())
+            .unwrap_or(0_u8)
+    };
+    let all = value("all");
+    let mut uplinks = desired.uplinks.iter();
+    Switches {
+        forwards: ["ipv4", "ipv6"].map(|family| forwards(desired, family)),
+        source_check: uplinks.any(|uplink| value(&uplink.name).max(all) == 1),
+    }
 }
 
 /// Whether the kernel would forward, between the bridges and the uplinks.

@@ -198,6 +198,7 @@ pub fn settings(tables: &Tables, config: &Config, ways: &Ways) -> Result<bool> {
         (ways.ipv6.fast, Settings::FAST6),
         (ways.nat64.on, Settings::NAT64),
         (ways.beside, Settings::BESIDE),
+        (ways.source_check, Settings::SOURCE_CHECK),
         (config.nat.independent_tcp, Settings::INDEPENDENT_TCP),
         (config.nat.independent_udp, Settings::INDEPENDENT_UDP),
         (config.nat.independent_icmp, Settings::INDEPENDENT_ICMP),

@@ -31,7 +31,7 @@ use crate::{
     model::{Listen, Publication, Wanted},
     reconcile::{
         self, Changes, Desired, Maps,
-        forwarding::{self, Ways},
+        forwarding::{self, Switches, Ways},
         isolation,
         led::{self, Led, Ports},
         modes, overlap, stranded,
@@ -69,8 +69,8 @@ pub(super) struct State {
     firewall: Firewall,
     /// The host's packet filters when they were looked at last.
     stamp: Stamp,
-    /// Whether the host forwarded then.
-    forwards: [bool; 2],
+    /// The host's switches then.
+    switches: Switches,
     /// How packets are sent on.
     ways: Ways,
     /// How packets are met at the driver's level.
@@ -120,7 +120,7 @@ impl State {
             stamp: Stamp::default(),
             isolated: BTreeSet::new(),
             led: Led::default(),
-            forwards: [false; 2],
+            switches: Switches::default(),
             ways,
             levels: Vec::new(),
             means: Means::choose(config.attach)?,
@@ -343,11 +343,11 @@ impl State {
         self.maps.forget_ways()
     }
 
-    /// Looks whether the host's packet filters were changed, or its forwarding switched, and decides anew how
+    /// Looks whether the host's packet filters were changed, or its switches turned, and decides anew how
     /// packets are sent on if so.
     pub(super) fn watch_firewall(&mut self) -> Result<()> {
         let stamp = self.firewall.stamp();
-        if stamp == self.stamp && forwarding::switches(&self.desired) == self.forwards {
+        if stamp == self.stamp && forwarding::switches(&self.desired) == self.switches {
             return Ok(());
         }
         self.stamp = stamp;
@@ -374,9 +374,9 @@ impl State {
 
     /// The settings first: they hold at once, on every interface.
     fn decide_ways(&mut self) -> Result<()> {
-        self.forwards = forwarding::switches(&self.desired);
+        self.switches = forwarding::switches(&self.desired);
         let rules = self.firewall.rules();
-        let ways = forwarding::decide(self.config.forwarding, &self.desired, self.forwards, &rules);
+        let ways = forwarding::decide(self.config.forwarding, &self.desired, self.switches, &rules);
         if ways != self.ways {
             info!("forwarding: {ways}");
             reconcile::settings(&self.tables, &self.config, &ways)?;

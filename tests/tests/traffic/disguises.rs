@@ -1,8 +1,8 @@
 //! Frames that hide what they carry from who looks at them, but not from the kernel.
 
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 
-use datapath_tests::lab::{Datapath, Lab, Netns, PATIENCE, run, send_frame};
+use datapath_tests::lab::{Datapath, Lab, Netns, PATIENCE, run, send_frame, wait_until};
 use etherparse::PacketBuilder;
 
 /// The host's Ethernet address, on all its interfaces, and that of whoever sends to it.
@@ -56,10 +56,18 @@ fn hears_only(socket: &UdpSocket, from: &Netns, to: &'static str, says: &str) {
             .send_to(b"open", to)
             .unwrap()
     });
+    let (heard, sender) = hear(socket);
+    assert_eq!(heard, "open", "{says}: from {sender}");
+}
+
+/// The next datagram, and who it is from.
+fn hear(socket: &UdpSocket) -> (String, SocketAddr) {
     let mut buffer = [0; 100];
     let (length, sender) = socket.recv_from(&mut buffer).unwrap();
-    let heard = String::from_utf8_lossy(&buffer[..length]);
-    assert_eq!(heard, "open", "{says}: from {sender}");
+    (
+        String::from_utf8_lossy(&buffer[..length]).into_owned(),
+        sender,
+    )
 }
 
 /// A tag that names no VLAN behind another such: the kernel takes out both, behind the programs.
@@ -135,6 +143,55 @@ fn frames_to_everybody_reach_no_loopback_address() {
     }
 }
 
+/// Packets that open a flow pass by the stack, unless it is told to look where they come from.
+#[test]
+fn a_strict_source_check_is_asked() {
+    let lab = Lab::new();
+    let provider = lab.add_uplink();
+    lab.host.ip("link set eth1 address 02:00:00:00:00:01");
+    let datapath = Datapath::start_with(
+        &lab,
+        "uplinks = [\"eth0\", \"eth1\"]",
+        "[[publish]]\nlisten = \"0.0.0.0:9\"\nto = \"172.17.0.2:9\"\nprotocol = \"udp\"\n",
+    );
+    let inside = listen(&lab.container, "0.0.0.0:9");
+    let forged = frame(HOST, [203, 0, 113, 77], [192, 0, 2, 2]);
+    let send = || send_frame(&provider, "eth0", &forged).unwrap();
+    let check = |of: &str, value: u8| {
+        let setting = format!("net.ipv4.conf.{of}.rp_filter={value}");
+        run(lab.host.command("sysctl").args(["-qw", &setting]));
+    };
+    // The greater of the two counts.
+    check("all", 0);
+    for value in [0, 2] {
+        check("eth1", value);
+        send();
+        assert_eq!(hear(&inside).0, "hidden", "{value} lets it pass");
+    }
+    check("eth1", 1);
+    wait_until("the service to have seen it", || {
+        let said = datapath.cli(&["status"]).stdout;
+        String::from_utf8_lossy(&said).contains("rp_filter is strict")
+    });
+    for _ in 0..3 {
+        let before = filtered(&lab.host);
+        send();
+        wait_until("the stack to drop it", || filtered(&lab.host) > before);
+        hears_only(&inside, &lab.lan, "203.0.113.2:9", "from behind another");
+    }
+}
+
+/// Packets that a host's source check dropped, ever.
+fn filtered(host: &Netns) -> u64 {
+    let counters = run(host
+        .command("nstat")
+        .args(["-asz", "TcpExtIPReversePathFilter"]));
+    let text = String::from_utf8_lossy(&counters.stdout).into_owned();
+    let mut words = text.split_whitespace();
+    words.find(|word| word.ends_with("IPReversePathFilter"));
+    words.next().and_then(|count| count.parse().ok()).unwrap()
+}
+
 /// What the programs write on a socket buffer a container that is master of its own network may write, too.
 #[test]
 fn a_mark_of_a_containers_own_opens_nothing() {
@@ -151,10 +208,8 @@ fn a_mark_of_a_containers_own_opens_nothing() {
             .send_to(b"open", "203.0.113.9:9")
             .unwrap()
     });
-    let mut buffer = [0; 100];
-    let (_, sender) = world.recv_from(&mut buffer).unwrap();
     assert_eq!(
-        sender,
+        hear(&world).1,
         "203.0.113.2:9".parse().unwrap(),
         "an address leaked"
     );
