@@ -374,7 +374,7 @@ fn questions_that_make_no_sense() {
     for (question, status, part) in [
         (
             &["tcp", "203.0.113.9", "203.0.113.2"][..],
-            1,
+            2,
             "203.0.113.2:80",
         ),
         (
@@ -389,10 +389,10 @@ fn questions_that_make_no_sense() {
         ),
         (
             &["icmp", "2001:db8::9", "172.17.0.2"],
-            1,
+            2,
             "other address family",
         ),
-        (&["icmp", "203.0.113.9", "203.0.113.2:80"], 1, "no port"),
+        (&["icmp", "203.0.113.9", "203.0.113.2:80"], 2, "no port"),
         (
             &["tcp", "203.0.113.9", "203.0.113.2:80", "--in", "nowhere"],
             1,
