@@ -48,10 +48,10 @@ pub fn turn<P: Reshape, F: Across>(
             }
             if !known {
                 lead(work, from, now).map_err(|reason| {
-                    let reason = match own::or_connected(packet, &work.headers, reason) {
-                        Reason::NotOurs => Reason::ToHost,
-                        reason => reason,
-                    };
+                    let mut reason = own::or_connected(packet, &work.headers, reason);
+                    if reason == Reason::NotOurs {
+                        reason = Reason::ToHost;
+                    }
                     fragment::leave_alone(&work.headers, DIRECTION, reason, now)
                 })?;
             }

@@ -243,7 +243,9 @@ impl<'a> Source<'a> {
             pin(0);
             let index = generator::ifindex(way.interface).expect("the interface");
             let elapsed = generator.send(index, frames).expect("frames");
-            watcher.map(end);
+            if let Some(watcher) = watcher {
+                end(watcher);
+            }
             elapsed
         });
         self.sent += u64::from(frames);
