@@ -117,6 +117,19 @@ impl<K: Pod, V: Pod> Batched<K, V> {
         Ok(all.into_iter().collect())
     }
 
+    /// The keys of all entries.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn keys(&self) -> Result<Vec<K>> {
+        let mut all = Vec::new();
+        self.scan(|keys, _| {
+            all.extend_from_slice(keys);
+            Ok(())
+        })?;
+        Ok(all)
+    }
+
     /// How many entries there are.
     ///
     /// # Errors

@@ -63,7 +63,7 @@ pub fn collect(tables: &Tables) -> Result<Collected> {
 /// open for long.
 fn forget_closed(tables: &Tables) -> Result<u64> {
     let (four, six) = (tables.peers::<V4>()?, tables.peers::<V6>()?);
-    let (mut keys4, mut keys6) = (keys(&four)?, keys(&six)?);
+    let (mut keys4, mut keys6) = (four.keys()?, six.keys()?);
     // Twice: a socket that is dialling in this moment is in none of the kernel's tables yet.
     for _ in 0..2 {
         if keys4.is_empty() && keys6.is_empty() {
@@ -74,15 +74,6 @@ fn forget_closed(tables: &Tables) -> Result<u64> {
         keys6.retain(|key| !open.contains(&key.socket()));
     }
     Ok((four.remove(&keys4)? + six.remove(&keys6)?) as u64)
-}
-
-fn keys<K: Pod, V: Pod>(map: &Batched<K, V>) -> Result<Vec<K>> {
-    let mut all = Vec::new();
-    map.scan(|keys, _| {
-        all.extend_from_slice(keys);
-        Ok(())
-    })?;
-    Ok(all)
 }
 
 fn collect_of<F: Tabled>(tables: &Tables, judge: &Judge, collected: &mut Collected) -> Result<()> {

@@ -286,10 +286,10 @@ impl Rehearsal {
         }
         for tier in [Tier::Established, Tier::Half] {
             let map = self.copy.batched::<F>(tier)?;
-            map.remove(&keys(&map)?)?;
+            map.remove(&map.keys()?)?;
         }
         let (mappings, _) = self.copy.mappings::<F>()?;
-        mappings.remove(&keys(&mappings)?)?;
+        mappings.remove(&mappings.keys()?)?;
         Ok(())
     }
 
@@ -307,7 +307,7 @@ impl Rehearsal {
         }
         let mut met = Vec::new();
         for tier in [Tier::Established, Tier::Half] {
-            for key in keys(&self.copy.batched::<F>(tier)?)? {
+            for key in self.copy.batched::<F>(tier)?.keys()? {
                 for other in [Tier::Established, Tier::Half] {
                     if self.real.tier::<F>(other)?.get(&key, 0).is_ok() {
                         met.push((other.map::<F>(), raw::bytes(&key).to_vec()));
@@ -316,7 +316,7 @@ impl Rehearsal {
             }
         }
         let (_, real) = self.real.mappings::<F>()?;
-        for key in keys(&self.copy.mappings::<F>()?.0)? {
+        for key in self.copy.mappings::<F>()?.0.keys()? {
             if real.get(&key, 0).is_ok() {
                 met.push((F::MAPPINGS, raw::bytes(&key).to_vec()));
             }
@@ -383,13 +383,4 @@ impl Program<'_> {
         };
         words.into_iter().flat_map(u32::to_ne_bytes).collect()
     }
-}
-
-fn keys<K: Pod, V: Pod>(map: &super::batch::Batched<K, V>) -> Result<Vec<K>> {
-    let mut all = Vec::new();
-    map.scan(|keys, _| {
-        all.extend_from_slice(keys);
-        Ok(())
-    })?;
-    Ok(all)
 }
